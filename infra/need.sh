@@ -1,0 +1,36 @@
+#!/bin/sh
+# Sees to it that the named programs are there: postgres (server binaries), node (20 or newer, with npm).
+# Installs what is missing with apt-get where it may; else says what to install, and fails.
+set -eu
+
+has_postgres() {
+  command -v initdb >/dev/null 2>&1 && return 0
+  for dir in /usr/lib/postgresql/*/bin /usr/local/pgsql/bin /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin; do
+    [ -x "$dir/initdb" ] && return 0
+  done
+  return 1
+}
+
+has_node() {
+  command -v npm >/dev/null 2>&1 && [ "$(node -p 'parseInt(process.versions.node)' 2>/dev/null || echo 0)" -ge 20 ]
+}
+
+install() {
+  if ! command -v apt-get >/dev/null 2>&1; then return 1; fi
+  if [ "$(id -u)" = 0 ]; then sudo=; elif command -v sudo >/dev/null 2>&1; then sudo=sudo; else return 1; fi
+  $sudo apt-get update -qq
+  # The package's own cluster is not wanted: we start ours, and only while we need it.
+  $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+for need in "$@"; do
+  case $need in
+    postgres)
+      has_postgres || install postgresql || true
+      has_postgres || { echo "no Postgres server found: install one (Debian: apt-get install postgresql; macOS: brew install postgresql)" >&2; exit 1; } ;;
+    node)
+      has_node || install nodejs npm || true
+      has_node || { echo "Node 20 or newer with npm is needed: install it from your system's packages" >&2; exit 1; } ;;
+    *) echo "need.sh: unknown program $need" >&2; exit 2 ;;
+  esac
+done

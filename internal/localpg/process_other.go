@@ -1,0 +1,8 @@
+//go:build unix && !linux
+
+package localpg
+
+import "syscall"
+
+// dieWithParent does nothing: only Linux ties a process to its parent.
+func dieWithParent(*syscall.SysProcAttr) {}

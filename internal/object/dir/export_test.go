@@ -1,0 +1,4 @@
+package dir
+
+// Full is full, for its test.
+var Full = full

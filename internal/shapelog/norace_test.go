@@ -1,0 +1,5 @@
+//go:build !race
+
+package shapelog
+
+const simShare = 1
