@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/shapeline/shapeline/internal/pg"
 	"github.com/shapeline/shapeline/internal/shape"
 )
@@ -267,7 +269,12 @@ func (s *Session) Close(ctx context.Context) error {
 	s.reporting.Wait()
 	_ = s.conn.Conn().SetReadDeadline(time.Unix(1, 0)) // wakes read
 	s.reading.Wait()
-	_ = s.conn.Conn().SetDeadline(time.Time{})
+	// A socket closed with bytes unread resets the connection, and the server then loses the last confirmation.
+	_ = s.conn.Conn().SetDeadline(time.Now().Add(closeTimeout))
+	s.conn.Frontend().Send(&pgproto3.Terminate{})
+	if s.conn.Frontend().Flush() == nil {
+		_, _ = io.Copy(io.Discard, s.conn.Conn())
+	}
 	hangUp(ctx, s.conn)
 	return nil
 }
