@@ -326,7 +326,7 @@ func (s *Service) Drop(ctx context.Context, h shape.Handle) error {
 	e := t.engine
 	if err := e.command(ctx, func() {
 		for _, m := range e.byIdent {
-			if m.info.Handle() == h {
+			if m.id == h.Shape {
 				e.endShape(m, nil)
 				return
 			}

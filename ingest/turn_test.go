@@ -77,14 +77,14 @@ func TestCutFrames(t *testing.T) {
 	r.cut()
 	r.feed(msgInsert("3", "b"))
 	r.cut()
-	if p, _ := r.state.Plan(1, shape.SnapshotEnd); p.Last != shape.SnapshotEnd {
+	if p, _ := r.state.Plan(shape.Handle{Shape: 1}, shape.SnapshotEnd); p.Last != shape.SnapshotEnd {
 		t.Errorf("visible before the commit: %v", p.Last)
 	}
 	r.feed(msgInsert("4", "b"), msgCommit(100))
 	r.cut()
 	wantLog(t, r, 1, "100_0", "100_2", "100_4", "100_6L")
 	wantLog(t, r, 2, "100_0L")
-	if p, _ := r.state.Plan(1, shape.SnapshotEnd); p.Last != shape.At(100, 6) || p.Visible != 100 {
+	if p, _ := r.state.Plan(shape.Handle{Shape: 1}, shape.SnapshotEnd); p.Last != shape.At(100, 6) || p.Visible != 100 {
 		t.Errorf("after the commit: %v, visible %v", p.Last, p.Visible)
 	}
 }

@@ -177,7 +177,7 @@ func (s *Server) watchPage(ctx context.Context, h shape.Handle, n uint32) error 
 	pause := max(s.cfg.Store.Caps().ProbeInterval, pagePollFrom)
 	for {
 		beat := s.pulse.next()
-		if p, ok := s.state.Plan(h.Shape, shape.SnapshotEnd); !ok || p.Base != nil {
+		if p, ok := s.state.Plan(h, shape.SnapshotEnd); !ok || p.Behind || p.Base != nil {
 			return nil // the next look tells which
 		}
 		_, err := s.cfg.Store.Get(ctx, h.PageKey(n), object.Range{Length: 1})

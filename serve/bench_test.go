@@ -64,7 +64,7 @@ func (p *plant) plan(tb testing.TB, h shape.Handle) catalog.Plan {
 	if err := p.s.sync(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
-	plan, ok := p.s.state.Plan(h.Shape, shape.SnapshotEnd)
+	plan, ok := p.s.state.Plan(h, shape.SnapshotEnd)
 	if !ok {
 		tb.Fatal("no shape")
 	}

@@ -39,7 +39,7 @@ func (s *Server) serveDelete(w http.ResponseWriter, r *http.Request, q *params.Q
 			return err
 		case !ok:
 			return errNoShape
-		case d.Handle != "" && d.Handle != found.String():
+		case d.Handle != "" && (herr != nil || h.Shape != found.Shape):
 			return errMismatch
 		}
 		h = found

@@ -38,8 +38,15 @@ var errNotOpened = unavailable(1, "Failed to create shape, please retry")
 
 // knows reports whether the shape of h is alive, as far as this process has read the log.
 func (s *Server) knows(h shape.Handle) bool {
-	p, ok := s.state.Plan(h.Shape, shape.SnapshotEnd)
-	return ok && p.Info.Handle() == h
+	_, ok := s.newest(h)
+	return ok
+}
+
+// newest returns the handle that new clients of the shape of h begin with; false if the shape is not alive, as far as
+// this process has read the log.
+func (s *Server) newest(h shape.Handle) (shape.Handle, bool) {
+	p, ok := s.state.Plan(h, shape.SnapshotEnd)
+	return p.Newest, ok
 }
 
 // knowsText is knows for what a client sent.
@@ -48,28 +55,32 @@ func (s *Server) knowsText(text string) bool {
 	return err == nil && s.knows(h)
 }
 
-// identify returns the handle that answers q. The error is rotated if q names another one.
+// identify returns the handle that answers q: the one it names, if that is of the shape for its definition, else the
+// newest. The error is rotated if q names another shape's.
 func (s *Server) identify(ctx context.Context, q *params.Request) (shape.Handle, error) {
-	if q.Handle != "" && q.Live && !s.knowsText(q.Handle) {
-		// Another process may be ahead of this one.
-		if err := s.sync(ctx); err != nil {
-			return shape.Handle{}, err
+	named, nerr := shape.ParseHandle(q.Handle)
+	if q.Live && nerr == nil {
+		if p, ok := s.state.Plan(named, q.Offset); !ok || p.Behind {
+			// Another process may be ahead of this one.
+			if err := s.sync(ctx); err != nil {
+				return shape.Handle{}, err
+			}
 		}
 	}
 	h, err := s.resolve(ctx, q.Definition, q.Hash)
-	if err != nil {
-		return shape.Handle{}, err
+	if err != nil || q.Handle == "" {
+		return h, err
 	}
-	if q.Handle != "" && h.String() != q.Handle {
-		return shape.Handle{}, rotated(h)
+	if nerr == nil && named.Shape == h.Shape {
+		return named, nil
 	}
-	return h, nil
+	return shape.Handle{}, rotated(h)
 }
 
 // resolve returns the handle of the shape for d, opening it if there is none. Callers that ask at the same time
 // share one search, which goes on for the others when one leaves.
 func (s *Server) resolve(ctx context.Context, d shape.Definition, hash string) (shape.Handle, error) {
-	if h, ok := s.handles.Get(hash); ok && s.knows(h) {
+	if h, ok := s.known(hash); ok {
 		return h, nil
 	}
 	result := s.opens.DoChan(hash, func() (any, error) {
@@ -101,9 +112,9 @@ func (s *Server) findOrOpen(ctx context.Context, d shape.Definition, hash string
 		if err := s.sync(ctx); err != nil {
 			return shape.Handle{}, err
 		}
-		if s.knows(h) {
+		if newest, ok := s.newest(h); ok {
 			s.handles.Put(hash, h, 1)
-			return h, nil
+			return newest, nil
 		}
 		if why, ok := s.refusals.Get(h.Shape); ok {
 			return shape.Handle{}, why
@@ -114,7 +125,7 @@ func (s *Server) findOrOpen(ctx context.Context, d shape.Definition, hash string
 
 // find returns the handle of the shape for d if there is one.
 func (s *Server) find(ctx context.Context, d shape.Definition, hash string) (shape.Handle, bool, error) {
-	if h, ok := s.handles.Get(hash); ok && s.knows(h) {
+	if h, ok := s.known(hash); ok {
 		return h, true, nil
 	}
 	h, err := catalog.GetPointer(ctx, s.cfg.Store, d)
@@ -123,14 +134,27 @@ func (s *Server) find(ctx context.Context, d shape.Definition, hash string) (sha
 	} else if err != nil {
 		return shape.Handle{}, false, storeError{err}
 	}
-	if !s.knows(h) {
+	newest, ok := s.newest(h)
+	if !ok {
 		// The pointer is written after the log, so that what is not there now was dropped.
-		if err := s.sync(ctx); err != nil || !s.knows(h) {
+		if err := s.sync(ctx); err != nil {
 			return shape.Handle{}, false, err
+		}
+		if newest, ok = s.newest(h); !ok {
+			return shape.Handle{}, false, nil
 		}
 	}
 	s.handles.Put(hash, h, 1)
-	return h, true, nil
+	return newest, true, nil
+}
+
+// known is find for what this process has found before.
+func (s *Server) known(hash string) (shape.Handle, bool) {
+	h, ok := s.handles.Get(hash)
+	if !ok {
+		return shape.Handle{}, false
+	}
+	return s.newest(h)
 }
 
 // gone is why a request for h, which was alive when it came, gets no answer: the reason that the log gave, or a 409

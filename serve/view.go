@@ -32,21 +32,18 @@ type view struct {
 type verdict int
 
 const (
-	shapeGone   verdict = iota // there is no view
+	shapeGone   verdict = iota // there is no view: the shape is gone, or what follows the offset
 	outOfBounds                // the log has not reached the offset yet
 	inBounds
 )
 
 // look returns the view of the log of h behind o, which is not "now".
 func (s *Server) look(h shape.Handle, o shape.Offset) (*view, verdict) {
-	after := o
-	if o.IsBefore() || o.InSnapshot() {
-		after = shape.SnapshotEnd
-	}
-	p, ok := s.state.Plan(h.Shape, after)
-	if !ok || p.Info.Handle() != h {
+	p, ok := s.state.Plan(h, o)
+	if !ok || p.Behind {
 		return nil, shapeGone
 	}
+	after := p.After
 	v := &view{at: h, handle: h.String(), plan: p, after: after}
 	if page, ok := pageBehind(o); ok && (p.Base == nil || page < p.Base.Pages || o.IsBefore()) {
 		v.isPage, v.page, v.end = true, page, shape.Page(page)
@@ -148,8 +145,8 @@ func (s *Server) awaitOffset(ctx context.Context, h shape.Handle, o shape.Offset
 
 // now returns the view that answers offset=now.
 func (s *Server) now(ctx context.Context, h shape.Handle, q *params.Request) (*view, error) {
-	p, ok := s.state.Plan(h.Shape, shape.SnapshotEnd)
-	if !ok || p.Info.Handle() != h {
+	p, ok := s.state.Plan(h, shape.SnapshotEnd)
+	if !ok || p.Behind {
 		return nil, s.gone(ctx, h, q)
 	}
 	return &view{at: h, handle: h.String(), plan: p, after: p.Last, end: p.Last, upToDate: true, quiet: true}, nil

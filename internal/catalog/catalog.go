@@ -9,11 +9,9 @@
 package catalog
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/shapeline/shapeline/internal/pg"
 	"github.com/shapeline/shapeline/internal/segment"
@@ -26,6 +24,9 @@ const (
 	kindOpened  byte = 2
 	kindReady   byte = 3
 	kindDropped byte = 4
+	kindPacked  byte = 5
+	kindRebased byte = 6
+	kindTrimmed byte = 7
 )
 
 // Source names the stream of changes that a log was made from. Shapes do not survive a change of source: nothing
@@ -54,7 +55,7 @@ func (i *Info) valid() bool {
 		!slices.ContainsFunc(i.Columns, func(at int) bool { return at < 0 || at >= len(i.Relation.Columns) })
 }
 
-// Handle is the handle that the shape's clients have.
+// Handle is the handle of the shape's first base.
 func (i *Info) Handle() shape.Handle { return shape.Handle{Shape: i.ID} }
 
 // Base says how much a finished base holds.
@@ -64,59 +65,50 @@ type Base struct {
 	Bytes uint64 `json:"bytes"`
 }
 
-// Extent says that a segment holds entries of a shape, from offset First to Last. Entries of the shape outside that
-// range are in the segment too if a transaction was cut by a crash; they do not count.
+// Rebase is a later base of a shape, made from an earlier one and the log: a new handle, whose log is the rest of the
+// shape's.
+type Rebase struct {
+	Gen  uint32       `json:"gen"`  // Handle.Base: drawn at random, never 0
+	At   shape.Offset `json:"-"`    // the rows are those after this entry
+	Made int64        `json:"made"` // by the clock of the ingest that made it, Unix seconds
+	Base
+}
+
+// Pack names an object that holds the entries that shapes have in segments First to Last, sorted by shape
+// (internal/pack). A chunk is a pack of a single shape.
+type Pack struct {
+	Level int      `json:"level"`           // from 1 on
+	Shape shape.ID `json:"shape,omitempty"` // of a chunk; else 0
+	First uint64   `json:"first"`
+	Last  uint64   `json:"last"`
+	Sum   uint32   `json:"sum"`   // CRC32C of the index: with the segments, the object's identity
+	Size  int64    `json:"size"`  // of the object, bytes
+	Index int64    `json:"index"` // where the index begins
+}
+
+// Key is the object's key.
+func (p *Pack) Key() string {
+	if p.Shape != 0 {
+		return fmt.Sprintf("shapes/%s/chunk/%016x-%016x-%08x", p.Shape, p.First, p.Last, p.Sum)
+	}
+	return fmt.Sprintf("pack/%02d/%016x-%016x-%08x", p.Level, p.First, p.Last, p.Sum)
+}
+
+// Extent says that an object holds entries of a shape, from offset First to Last: segment Seq, or Pack if that is not
+// nil. A segment may hold entries of the shape outside that range, if a transaction was cut by a crash; they do not
+// count.
 type Extent struct {
 	Seq         uint64
+	Pack        *Pack
 	First, Last shape.Offset
 }
 
-// opened is a shape's changing half.
-type opened struct {
-	info     *Info
-	base     *Base // nil until the base is complete
-	last     shape.Offset
-	extents  []Extent
-	applied  uint64         // the segment whose Apply made the last extent; older extents are shared with plans
-	chunks   []shape.Offset // ends of the closed chunks of the log
-	unclosed uint64         // bytes of entries after the last closed chunk
-}
-
-// State is the fold. One goroutine applies, any number read.
-type State struct {
-	mu      sync.RWMutex
-	seq     uint64
-	epoch   uint64
-	visible pg.LSN
-	end     pg.LSN
-	source  Source
-	shapes  map[shape.ID]*opened
-	pending []pendingPosting // of transactions behind visible, in order
-}
-
-type pendingPosting struct {
-	id       shape.ID
-	seq      uint64
-	offset   shape.Offset
-	bytes    int
-	chunkEnd bool
-}
-
-// New returns the state before the first segment.
-func New() *State { return &State{shapes: make(map[shape.ID]*opened)} }
-
-// Delta is what a segment changed.
-type Delta struct {
-	Opened  []shape.ID // in log order
-	Ready   []shape.ID // the base is complete
-	Grown   []shape.ID // has new entries that may be shown; ascending, each once
-	Dropped []Drop
-}
-
-// Drop is the end of a shape.
-type Drop struct {
-	Info   *Info
-	Reason *shape.Refusal // why a client that waits for the base gets none; nil if the shape just has to be asked for anew
+// span returns the segments whose entries x stands for.
+func (x *Extent) span() (first, last uint64) {
+	if x.Pack != nil {
+		return x.Pack.First, x.Pack.Last
+	}
+	return x.Seq, x.Seq
 }
 
 // SourceRecord begins the log of another source: it drops all shapes, and LSNs start over.
@@ -144,217 +136,43 @@ func DroppedRecord(id shape.ID, reason *shape.Refusal) segment.Record {
 	return record(kindDropped, id, droppedBody{reason})
 }
 
+type packedBody struct {
+	Pack
+	Chunks []Pack `json:"chunks,omitempty"`
+}
+
+// PackedRecord says that p, and for their shapes the chunks, hold what the segments p.First to p.Last and all packs
+// within them hold of the shapes that are alive. No transaction may be incomplete at p.Last (see State.Packable), and
+// all objects must be stored.
+func PackedRecord(p Pack, chunks []Pack) segment.Record {
+	return record(kindPacked, 0, packedBody{p, chunks})
+}
+
+type offsetBody struct {
+	Tx uint64 `json:"tx"`
+	Op uint64 `json:"op"`
+}
+
+type rebasedBody struct {
+	Rebase
+	At offsetBody `json:"at"`
+}
+
+// RebasedRecord adds a base to a shape; its pages must be stored. Clients that begin from now on begin with it.
+func RebasedRecord(id shape.ID, r Rebase) segment.Record {
+	return record(kindRebased, id, rebasedBody{r, offsetBody{r.At.Tx, r.At.Op}})
+}
+
+// TrimmedRecord ends the retention of a shape's entries up to and including from, which must be where one of its later
+// bases begins, and of all bases before that one. Clients behind it start over with the newest.
+func TrimmedRecord(id shape.ID, from shape.Offset) segment.Record {
+	return record(kindTrimmed, id, offsetBody{from.Tx, from.Op})
+}
+
 func record(kind byte, id shape.ID, body any) segment.Record {
 	b, err := json.Marshal(body)
 	if err != nil {
 		panic(fmt.Sprintf("catalog record %d: %v", kind, err)) // our own types always encode
 	}
 	return segment.Record{Kind: kind, Shape: id, Body: b}
-}
-
-// Apply takes the next segment of the log: its meta and frames, whose bytes it does not keep. What it has seen
-// already it drops (R3). An error means a record that no writer of this format wrote.
-func (s *State) Apply(m segment.Meta, frames []segment.Frame) (Delta, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var d Delta
-	if m.Epoch > s.epoch {
-		s.epoch, s.pending = m.Epoch, nil // a transaction cut by a crash comes again whole
-	}
-	s.seq = m.Seq
-	for i := range frames {
-		f := &frames[i]
-		for j := range f.Records {
-			if err := s.record(&f.Records[j], &d); err != nil {
-				return d, fmt.Errorf("segment %d: frame %d: record %d: %w", m.Seq, i, j, err)
-			}
-		}
-		if f.Visible >= s.visible {
-			s.visible, s.end = f.Visible, max(s.end, f.End)
-		}
-		s.release(&d)
-		for j := range f.Postings {
-			s.posting(m.Seq, f, &f.Postings[j], &d)
-		}
-	}
-	slices.Sort(d.Grown)
-	d.Grown = slices.Compact(d.Grown)
-	return d, nil
-}
-
-func (s *State) record(r *segment.Record, d *Delta) error {
-	switch r.Kind {
-	case kindSource:
-		var src Source
-		if err := json.Unmarshal(r.Body, &src); err != nil {
-			return err
-		}
-		for _, o := range s.shapes {
-			d.Dropped = append(d.Dropped, Drop{Info: o.info})
-		}
-		clear(s.shapes)
-		s.source, s.visible, s.end, s.pending = src, 0, 0, nil
-	case kindOpened:
-		body := openedBody{Info: &Info{}}
-		if err := json.Unmarshal(r.Body, &body); err != nil {
-			return err
-		}
-		if !body.valid() {
-			return fmt.Errorf("opened record of shape %s: %w", r.Shape, segment.ErrCorrupt)
-		}
-		body.ID = r.Shape
-		s.shapes[r.Shape] = &opened{info: body.Info, base: body.Base, last: shape.SnapshotEnd}
-		d.Opened = append(d.Opened, r.Shape)
-		if body.Base != nil {
-			d.Ready = append(d.Ready, r.Shape)
-		}
-	case kindReady:
-		b := &Base{}
-		if err := json.Unmarshal(r.Body, b); err != nil {
-			return err
-		}
-		if o := s.shapes[r.Shape]; o != nil {
-			o.base = b
-			d.Ready = append(d.Ready, r.Shape)
-		}
-	case kindDropped:
-		var body droppedBody
-		if err := json.Unmarshal(r.Body, &body); err != nil {
-			return err
-		}
-		if o := s.shapes[r.Shape]; o != nil {
-			delete(s.shapes, r.Shape)
-			d.Dropped = append(d.Dropped, Drop{o.info, body.Reason})
-		}
-	default:
-		return fmt.Errorf("kind %d: %w", r.Kind, segment.ErrVersion)
-	}
-	return nil
-}
-
-func (s *State) posting(seq uint64, f *segment.Frame, p *segment.Posting, d *Delta) {
-	o := s.shapes[p.Shape]
-	if o == nil {
-		return
-	}
-	for _, r := range p.Refs {
-		m := &f.Messages[r.Message()]
-		e := pendingPosting{p.Shape, seq, m.Offset, len(m.Body), r.ChunkEnd()}
-		if m.Offset.Tx > uint64(s.visible) {
-			s.pending = append(s.pending, e)
-		} else if o.add(e, s.seq) {
-			d.grown(p.Shape)
-		}
-	}
-}
-
-// release shows the entries of transactions that have become complete.
-func (s *State) release(d *Delta) {
-	n := 0
-	for _, e := range s.pending {
-		if e.offset.Tx > uint64(s.visible) {
-			s.pending[n] = e
-			n++
-		} else if o := s.shapes[e.id]; o != nil && o.add(e, s.seq) {
-			d.grown(e.id)
-		}
-	}
-	s.pending = s.pending[:n]
-}
-
-func (d *Delta) grown(id shape.ID) {
-	if n := len(d.Grown); n == 0 || d.Grown[n-1] != id {
-		d.Grown = append(d.Grown, id)
-	}
-}
-
-func (o *opened) add(e pendingPosting, applying uint64) bool {
-	if e.offset.Compare(o.last) <= 0 {
-		return false
-	}
-	o.last = e.offset
-	if n := len(o.extents); n > 0 && o.extents[n-1].Seq == e.seq && o.applied == applying {
-		o.extents[n-1].Last = e.offset
-	} else {
-		o.extents = append(o.extents, Extent{e.seq, e.offset, e.offset})
-		o.applied = applying
-	}
-	o.unclosed += uint64(e.bytes)
-	if e.chunkEnd {
-		o.chunks = append(o.chunks, e.offset)
-		o.unclosed = 0
-	}
-	return true
-}
-
-// Position tells how far the state is: the last segment applied and its epoch, the LSN up to which transactions
-// are complete, and where the stream goes on after them.
-func (s *State) Position() (seq, epoch uint64, visible, end pg.LSN) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.seq, s.epoch, s.visible, s.end
-}
-
-// Source returns the source of the log; zero before the first segment.
-func (s *State) Source() Source {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.source
-}
-
-// Plan says what answers a request for the entries of a shape after an offset. All of it is of one moment.
-type Plan struct {
-	Info    *Info
-	Base    *Base        // nil while pages are still being written
-	Last    shape.Offset // of the shape's log
-	End     shape.Offset // where the answer ends: the end of the chunk that follows, or Last
-	Closed  bool         // End is the end of a closed chunk: the answer will always be the same
-	Extents []Extent     // where the entries in (after, End] lie; shared: read only
-	Visible pg.LSN
-}
-
-// Plan returns the plan for the entries of the shape behind after, or false if there is no such shape.
-func (s *State) Plan(id shape.ID, after shape.Offset) (Plan, bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	o := s.shapes[id]
-	if o == nil {
-		return Plan{Visible: s.visible}, false
-	}
-	p := Plan{Info: o.info, Base: o.base, Last: o.last, End: o.last, Visible: s.visible}
-	behind := func(end, after shape.Offset) int {
-		if end.Compare(after) > 0 {
-			return 1
-		}
-		return -1
-	}
-	if i, _ := slices.BinarySearchFunc(o.chunks, after, behind); i < len(o.chunks) {
-		p.End, p.Closed = o.chunks[i], true
-	}
-	from, _ := slices.BinarySearchFunc(o.extents, after, func(e Extent, a shape.Offset) int { return behind(e.Last, a) })
-	to, _ := slices.BinarySearchFunc(o.extents, p.End, func(e Extent, a shape.Offset) int { return behind(e.First, a) })
-	if from < to {
-		p.Extents = o.extents[from:to:to]
-	}
-	return p, true
-}
-
-// Shape is a shape as ingest takes it up again after a restart.
-type Shape struct {
-	*Info
-	Base     *Base
-	Last     shape.Offset
-	Unclosed uint64 // bytes of entries after the last closed chunk
-}
-
-// Shapes returns all shapes, in the order of their IDs.
-func (s *State) Shapes() []Shape {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	all := make([]Shape, 0, len(s.shapes))
-	for _, o := range s.shapes {
-		all = append(all, Shape{o.info, o.base, o.last, o.unclosed})
-	}
-	slices.SortFunc(all, func(a, b Shape) int { return cmp.Compare(a.ID, b.ID) })
-	return all
 }

@@ -56,7 +56,7 @@ func apply(t *testing.T, s *catalog.State, seq, epoch uint64, frames ...segment.
 
 func extents(t *testing.T, s *catalog.State, id shape.ID, after shape.Offset) []catalog.Extent {
 	t.Helper()
-	p, ok := s.Plan(id, after)
+	p, ok := s.Plan(shape.Handle{Shape: id}, after)
 	if !ok {
 		t.Fatalf("no shape %s", id)
 	}
@@ -69,7 +69,7 @@ func TestLifeOfAShape(t *testing.T) {
 	if !slices.Equal(d.Opened, []shape.ID{5}) || d.Ready != nil {
 		t.Errorf("delta %+v", d)
 	}
-	p, _ := s.Plan(5, shape.Before)
+	p, _ := s.Plan(shape.Handle{Shape: 5}, shape.Before)
 	if p.Base != nil || p.Last != shape.SnapshotEnd || p.End != shape.SnapshotEnd || p.Visible != 10 || p.Info.Definition.Table.Name != "t" {
 		t.Errorf("plan %+v", p)
 	}
@@ -77,7 +77,7 @@ func TestLifeOfAShape(t *testing.T) {
 	if !slices.Equal(d.Ready, []shape.ID{5}) || !slices.Equal(d.Grown, []shape.ID{5}) {
 		t.Errorf("delta %+v", d)
 	}
-	if p, _ := s.Plan(5, shape.SnapshotEnd); p.Base.Pages != 2 || p.Last != shape.At(20, 0) {
+	if p, _ := s.Plan(shape.Handle{Shape: 5}, shape.SnapshotEnd); p.Base.Pages != 2 || p.Last != shape.At(20, 0) {
 		t.Errorf("plan %+v", p)
 	}
 	why := shape.Unavailable(3, "no")
@@ -85,7 +85,7 @@ func TestLifeOfAShape(t *testing.T) {
 	if len(d.Dropped) != 1 || d.Dropped[0].Info.ID != 5 || d.Dropped[0].Reason.Message != why.Message {
 		t.Errorf("delta %+v", d)
 	}
-	if _, ok := s.Plan(5, shape.Before); ok {
+	if _, ok := s.Plan(shape.Handle{Shape: 5}, shape.Before); ok {
 		t.Error("the shape is still there")
 	}
 }
@@ -109,7 +109,7 @@ func TestPlanStopsAtChunks(t *testing.T) {
 		{shape.At(30, 0), shape.At(30, 0), false, nil},
 		{shape.At(99, 0), shape.At(30, 0), false, nil},
 	} {
-		p, _ := s.Plan(5, c.after)
+		p, _ := s.Plan(shape.Handle{Shape: 5}, c.after)
 		var segs []uint64
 		for _, e := range p.Extents {
 			segs = append(segs, e.Seq)
@@ -125,7 +125,7 @@ func TestCutTransaction(t *testing.T) {
 	s := catalog.New()
 	opened := []segment.Record{catalog.OpenedRecord(info(5), nil)}
 	d := apply(t, s, 1, 1, frame(10, opened, entry{5, shape.At(10, 0), 0}, entry{5, shape.At(20, 0), 0}, entry{5, shape.At(20, 2), 0}))
-	if p, _ := s.Plan(5, shape.SnapshotEnd); p.Last != shape.At(10, 0) || !slices.Equal(d.Grown, []shape.ID{5}) {
+	if p, _ := s.Plan(shape.Handle{Shape: 5}, shape.SnapshotEnd); p.Last != shape.At(10, 0) || !slices.Equal(d.Grown, []shape.ID{5}) {
 		t.Errorf("last %v, delta %+v", p.Last, d)
 	}
 	apply(t, s, 2, 2) // another writer

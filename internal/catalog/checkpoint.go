@@ -57,10 +57,11 @@ func (s *State) Checkpoint() Checkpoint {
 	c := Checkpoint{Seq: s.seq, Shards: make([][]byte, shards)}
 	counts := make([]uint64, shards)
 	bodies := make([][]byte, shards)
+	tables := make([]packTable, shards)
 	for _, id := range slices.Sorted(maps.Keys(s.shapes)) { // equal states have equal bytes
 		n := int(uint64(id) % uint64(shards))
 		counts[n]++
-		bodies[n] = s.shapes[id].append(bodies[n])
+		bodies[n] = s.shapes[id].append(bodies[n], &tables[n])
 	}
 	for n := range c.Shards {
 		head, err := json.Marshal(checkpointHead{s.seq, s.epoch, s.visible, s.end, s.source, shards, n})
@@ -70,6 +71,7 @@ func (s *State) Checkpoint() Checkpoint {
 		b := append([]byte(checkpointMagic), 0, 0, 0, 0)
 		binary.LittleEndian.PutUint16(b[4:], checkpointVersion)
 		b = appendBytes(b, head)
+		b = tables[n].append(b)
 		b = binary.AppendUvarint(b, counts[n])
 		b = append(b, bodies[n]...)
 		b = s.appendPending(b, n, shards)
@@ -88,7 +90,51 @@ func appendOffset(b []byte, o shape.Offset) []byte {
 	return binary.AppendUvarint(binary.AppendUvarint(b, o.Tx), o.Op)
 }
 
-func (o *opened) append(b []byte) []byte {
+// packTable numbers the packs that a shard refers to, from 1 on.
+type packTable struct {
+	numbers map[*Pack]uint64
+	packs   []*Pack
+}
+
+func (t *packTable) number(p *Pack) uint64 {
+	if n, ok := t.numbers[p]; ok {
+		return n
+	}
+	if t.numbers == nil {
+		t.numbers = make(map[*Pack]uint64)
+	}
+	t.packs = append(t.packs, p)
+	t.numbers[p] = uint64(len(t.packs))
+	return uint64(len(t.packs))
+}
+
+func (t *packTable) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(len(t.packs)))
+	for _, p := range t.packs {
+		b = binary.LittleEndian.AppendUint64(b, uint64(p.Shape))
+		for _, v := range []uint64{uint64(p.Level), p.First, p.Last, uint64(p.Sum), uint64(p.Size), uint64(p.Index)} {
+			b = binary.AppendUvarint(b, v)
+		}
+	}
+	return b
+}
+
+func readPacks(r *segment.Reader, known map[Pack]*Pack) []*Pack {
+	packs := make([]*Pack, r.Count(14))
+	for i := range packs {
+		p := Pack{
+			Shape: shape.ID(r.U64()), Level: int(r.Uvarint()), First: r.Uvarint(), Last: r.Uvarint(), Sum: uint32(r.Uvarint()),
+			Size: int64(r.Uvarint()), Index: int64(r.Uvarint()),
+		}
+		if known[p] == nil {
+			known[p] = &p
+		}
+		packs[i] = known[p]
+	}
+	return packs
+}
+
+func (o *opened) append(b []byte, t *packTable) []byte {
 	body, err := json.Marshal(openedBody{o.info, o.base})
 	if err != nil {
 		panic(err) // it was decoded from JSON
@@ -99,13 +145,28 @@ func (o *opened) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, o.unclosed)
 	b = binary.AppendUvarint(b, uint64(len(o.extents)))
 	for _, e := range o.extents {
-		b = appendOffset(appendOffset(binary.AppendUvarint(b, e.Seq), e.First), e.Last)
+		if e.Pack != nil {
+			b = binary.AppendUvarint(b, t.number(e.Pack)<<1|1)
+		} else {
+			b = binary.AppendUvarint(b, e.Seq<<1)
+		}
+		b = appendOffset(appendOffset(b, e.First), e.Last)
 	}
 	b = binary.AppendUvarint(b, uint64(len(o.chunks)))
 	for _, c := range o.chunks {
 		b = appendOffset(b, c)
 	}
-	return b
+	b = binary.AppendUvarint(b, uint64(len(o.rebases)))
+	for _, r := range o.rebases {
+		b = appendOffset(binary.AppendUvarint(b, uint64(r.Gen)), r.At)
+		for _, v := range []uint64{uint64(r.Made), uint64(r.Pages), r.Rows, r.Bytes} {
+			b = binary.AppendUvarint(b, v)
+		}
+	}
+	if o.trimmed.IsBefore() {
+		return append(b, 0)
+	}
+	return appendOffset(append(b, 1), o.trimmed)
 }
 
 func (s *State) appendPending(b []byte, shard, shards int) []byte {
@@ -140,7 +201,7 @@ func (c Checkpoint) Save(ctx context.Context, store object.Store, generation uin
 
 // Load replaces the state by that of a checkpoint. Generation 0 is the state before the first segment.
 func (s *State) Load(ctx context.Context, store object.Reader, generation uint64, shards int) error {
-	loaded := New()
+	loaded, packs := New(), make(map[Pack]*Pack)
 	if generation != 0 {
 		for n := range shards {
 			key := ShardKey(generation, n)
@@ -148,7 +209,7 @@ func (s *State) Load(ctx context.Context, store object.Reader, generation uint64
 			if err != nil {
 				return fmt.Errorf("get catalog %s: %w", key, err)
 			}
-			if err := loaded.decode(o.Body, shards, n); err != nil {
+			if err := loaded.decode(o.Body, shards, n, packs); err != nil {
 				return fmt.Errorf("catalog %s: %w", key, err)
 			}
 		}
@@ -156,11 +217,12 @@ func (s *State) Load(ctx context.Context, store object.Reader, generation uint64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq, s.epoch, s.visible, s.end, s.source = loaded.seq, loaded.epoch, loaded.visible, loaded.end, loaded.source
-	s.shapes, s.pending = loaded.shapes, loaded.pending
+	s.shapes, s.pending, s.journal = loaded.shapes, loaded.pending, nil
 	return nil
 }
 
-func (s *State) decode(b []byte, shards, shard int) error {
+// decode adds a shard. packs are those of all shards so far: each is there once.
+func (s *State) decode(b []byte, shards, shard int, packs map[Pack]*Pack) error {
 	if len(b) < 12 || string(b[:4]) != checkpointMagic {
 		return fmt.Errorf("%d bytes without its mark: %w", len(b), segment.ErrCorrupt)
 	}
@@ -177,8 +239,9 @@ func (s *State) decode(b []byte, shards, shard int) error {
 		return fmt.Errorf("head: %w", segment.ErrCorrupt)
 	}
 	s.seq, s.epoch, s.visible, s.end, s.source = head.Seq, head.Epoch, head.Visible, head.End, head.Source
+	table := readPacks(r, packs)
 	for range r.Count(9) {
-		if o := readOpened(r); o != nil {
+		if o := readOpened(r, table); o != nil {
 			s.shapes[o.info.ID] = o
 		}
 	}
@@ -199,7 +262,7 @@ func readOffset(r *segment.Reader) shape.Offset {
 	return shape.At(pg.LSN(tx), r.Uvarint())
 }
 
-func readOpened(r *segment.Reader) *opened {
+func readOpened(r *segment.Reader, packs []*Pack) *opened {
 	id := shape.ID(r.U64())
 	body := openedBody{Info: &Info{}}
 	if err := json.Unmarshal(r.Bytes(), &body); err != nil || r.Failed() || !body.valid() {
@@ -210,11 +273,27 @@ func readOpened(r *segment.Reader) *opened {
 	o := &opened{info: body.Info, base: body.Base, last: readOffset(r), unclosed: r.Uvarint()}
 	o.extents = make([]Extent, r.Count(5))
 	for i := range o.extents {
-		o.extents[i] = Extent{r.Uvarint(), readOffset(r), readOffset(r)}
+		v := r.Uvarint()
+		o.extents[i] = Extent{Seq: v >> 1, First: readOffset(r), Last: readOffset(r)}
+		if v&1 == 0 {
+			continue
+		}
+		if n := v >> 1; n == 0 || n > uint64(len(packs)) {
+			r.Fail()
+		} else {
+			o.extents[i].Seq, o.extents[i].Pack = 0, packs[n-1]
+		}
 	}
 	o.chunks = make([]shape.Offset, r.Count(2))
 	for i := range o.chunks {
 		o.chunks[i] = readOffset(r)
+	}
+	for range r.Count(7) {
+		o.rebases = append(o.rebases, Rebase{Gen: uint32(r.Uvarint()), At: readOffset(r), Made: int64(r.Uvarint()),
+			Base: Base{Pages: uint32(r.Uvarint()), Rows: r.Uvarint(), Bytes: r.Uvarint()}})
+	}
+	if r.Uvarint() != 0 {
+		o.trimmed = readOffset(r)
 	}
 	return o
 }

@@ -68,6 +68,9 @@ func (s *Source) get(ctx context.Context, seq uint64) (*segment.Segment, error) 
 		return seg, nil
 	}
 	v, err, _ := s.loads.Do(strconv.FormatUint(seq, 16), func() (any, error) {
+		if seg, ok := s.cache.Get(seq); ok { // the load that this call just missed
+			return seg, nil
+		}
 		o, err := s.store.Get(ctx, shapelog.SegmentKey(seq), object.Range{})
 		if err != nil {
 			return nil, fmt.Errorf("get segment: %w", err)

@@ -92,7 +92,7 @@ func (s *script) read(source *body.Source, after string) string {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	plan, ok := s.state.Plan(id, o)
+	plan, ok := s.state.Plan(shape.Handle{Shape: id}, o)
 	if !ok {
 		s.t.Fatal("no plan")
 	}
@@ -132,7 +132,7 @@ func TestEntries(t *testing.T) {
 func TestEntriesSSE(t *testing.T) {
 	s := newScript(t)
 	s.segment(1, frame(10, "10_0", "10_2"))
-	plan, _ := s.state.Plan(id, shape.SnapshotEnd)
+	plan, _ := s.state.Plan(shape.Handle{Shape: id}, shape.SnapshotEnd)
 	got, err := body.NewSource(s.store, 0).Entries(t.Context(), &plan, shape.SnapshotEnd, true)
 	if want := "data: {{\"10_0\"}}\n\ndata: {{\"10_2\"}}\n\n"; err != nil || string(got) != want {
 		t.Errorf("got %q, %v", got, err)
@@ -160,7 +160,7 @@ func TestSegmentReads(t *testing.T) {
 func TestDamage(t *testing.T) {
 	s := newScript(t)
 	s.segment(1, frame(10, "10_0"))
-	plan, _ := s.state.Plan(id, shape.SnapshotEnd)
+	plan, _ := s.state.Plan(shape.Handle{Shape: id}, shape.SnapshotEnd)
 	source := body.NewSource(s.store, 0)
 	segmentKey, h := shapelog.SegmentKey(2), shape.Handle{Shape: id}
 	if _, err := source.Page(t.Context(), h, 0, false); !errors.Is(err, body.ErrNoPage) {
