@@ -24,9 +24,12 @@ const (
 	manyShards = 64
 )
 
+// ShardsPrefix is where checkpoints lie.
+const ShardsPrefix = "catalog/"
+
 // ShardKey is the object key of one shard of a checkpoint.
 func ShardKey(generation uint64, shard int) string {
-	return fmt.Sprintf("catalog/%016x/%02x", generation, shard)
+	return fmt.Sprintf(ShardsPrefix+"%016x/%02x", generation, shard)
 }
 
 // checkpointHead is the part of a checkpoint that every shard repeats.
@@ -300,7 +303,7 @@ func readOpened(r *segment.Reader, packs []*Pack) *opened {
 
 // Remove deletes a generation of checkpoints. That it is gone already is no error.
 func Remove(ctx context.Context, store object.Store, generation uint64) error {
-	shards, err := store.List(ctx, fmt.Sprintf("catalog/%016x/", generation), "", 0)
+	shards, err := store.List(ctx, fmt.Sprintf(ShardsPrefix+"%016x/", generation), "", 0)
 	if err != nil {
 		return fmt.Errorf("list catalog %d: %w", generation, err)
 	}

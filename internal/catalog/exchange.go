@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shapeline/shapeline/internal/object"
+	"github.com/shapeline/shapeline/internal/segment"
 	"github.com/shapeline/shapeline/internal/shape"
 )
 
@@ -17,7 +18,10 @@ type Pointer struct {
 	Handle     shape.Handle     `json:"handle"`
 }
 
-func definitionKey(hash string) string { return "definitions/" + hash }
+// DefinitionsPrefix is where definitions lie.
+const DefinitionsPrefix = "definitions/"
+
+func definitionKey(hash string) string { return DefinitionsPrefix + hash }
 
 // GetPointer returns the handle for a definition, which may be that of a shape dropped since. The error is
 // object.ErrNotFound if nobody has asked for it yet.
@@ -35,7 +39,7 @@ func GetPointer(ctx context.Context, store object.Reader, d shape.Definition) (s
 
 // PutPointer makes h the answer to d, whatever it was before. Only the active writer of the log may call it.
 func PutPointer(ctx context.Context, store object.Store, d shape.Definition, h shape.Handle) error {
-	b, err := json.MarshalIndent(Pointer{d, h}, "", "  ")
+	b, err := segment.SealJSON(Pointer{d, h})
 	if err != nil {
 		return fmt.Errorf("encode definition: %w", err)
 	}
@@ -83,7 +87,7 @@ func (r Request) Key() string {
 
 // PutRequest leaves a request for ingest, unless the same one is there already.
 func PutRequest(ctx context.Context, store object.Store, r Request) error {
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := segment.SealJSON(r)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
@@ -109,7 +113,7 @@ func GetRequest(ctx context.Context, store object.Reader, key string) (Request, 
 // Refuse answers a request in place.
 func (r Request) Refuse(ctx context.Context, store object.Store, why *shape.Refusal) error {
 	r.Answer = why
-	b, err := json.MarshalIndent(r, "", "  ")
+	b, err := segment.SealJSON(r)
 	if err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}

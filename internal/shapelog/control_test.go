@@ -59,13 +59,13 @@ func TestSegmentKey(t *testing.T) {
 		if got := SegmentKey(c.seq); got != c.key {
 			t.Errorf("%d: %s", c.seq, got)
 		}
-		if got, err := parseSegmentKey(c.key); err != nil || got != c.seq {
+		if got, err := ParseSegmentKey(c.key); err != nil || got != c.seq {
 			t.Errorf("%s: %d, %v", c.key, got, err)
 		}
 	}
 	for _, bad := range []string{"", "log/", "log/1", "log/000000000000000A", "log/00000000000000001", "pack/0000000000000001",
 		"log/+000000000000001", "log/0000000000000001/x"} {
-		if seq, err := parseSegmentKey(bad); err == nil {
+		if seq, err := ParseSegmentKey(bad); err == nil {
 			t.Errorf("%q was read as %d", bad, seq)
 		}
 	}

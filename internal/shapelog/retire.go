@@ -30,7 +30,7 @@ func (w *Writer) Retire(ctx context.Context, floor uint64) error {
 // meant for now and then, while there is work; one call deletes at most a thousand. The error is ErrFenced if another
 // writer has taken over.
 func (w *Writer) Sweep(ctx context.Context) (deleted int, err error) {
-	o, err := get(ctx, w.store, controlKey)
+	o, err := get(ctx, w.store, ControlKey)
 	if err != nil {
 		return 0, fmt.Errorf("sweep the log: get control: %w", err)
 	}
@@ -43,13 +43,13 @@ func (w *Writer) Sweep(ctx context.Context) (deleted int, err error) {
 		w.stop(err)
 		return 0, err
 	}
-	infos, err := w.store.List(ctx, logPrefix, "", sweepMax)
+	infos, err := w.store.List(ctx, LogPrefix, "", sweepMax)
 	if err != nil {
 		return 0, fmt.Errorf("sweep the log: %w", err)
 	}
 	// The store's clock stood at o.Modified, at least, when control was read.
 	for _, i := range infos {
-		seq, err := parseSegmentKey(i.Key)
+		seq, err := ParseSegmentKey(i.Key)
 		if err != nil || seq >= c.Floor || o.Modified.Sub(i.Modified) <= Grace {
 			break
 		}
@@ -64,9 +64,9 @@ func (w *Writer) Sweep(ctx context.Context) (deleted int, err error) {
 // errNoSegmentKey says that a name below log/ is none that SegmentKey returns.
 var errNoSegmentKey = errors.New("not the name of a segment")
 
-// parseSegmentKey reads what SegmentKey returns.
-func parseSegmentKey(key string) (seq uint64, err error) {
-	digits, ok := strings.CutPrefix(key, logPrefix)
+// ParseSegmentKey reads what SegmentKey returns; of other text it says that it is none.
+func ParseSegmentKey(key string) (seq uint64, err error) {
+	digits, ok := strings.CutPrefix(key, LogPrefix)
 	seq, perr := strconv.ParseUint(digits, 16, 64)
 	if !ok || perr != nil || SegmentKey(seq) != key {
 		return 0, fmt.Errorf("%q: %w", key, errNoSegmentKey)

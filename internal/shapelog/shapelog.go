@@ -30,8 +30,9 @@ const (
 	// to fence. Writers must agree on it, so it stands in control; to change it is to change the format.
 	Window = 8
 
-	controlKey = "control"
-	logPrefix  = "log/"
+	// ControlKey is the key of the control object, LogPrefix of what SegmentKey returns.
+	ControlKey = "control"
+	LogPrefix  = "log/"
 )
 
 const (
@@ -104,12 +105,12 @@ type Recovery interface {
 func SegmentKey(seq uint64) string {
 	b := [8]byte{}
 	binary.BigEndian.PutUint64(b[:], seq)
-	return logPrefix + hex.EncodeToString(b[:])
+	return LogPrefix + hex.EncodeToString(b[:])
 }
 
 // ReadControl returns the control object and its etag. The error is ErrNoLog if there is none.
 func ReadControl(ctx context.Context, store object.Reader) (Control, string, error) {
-	o, err := get(ctx, store, controlKey)
+	o, err := get(ctx, store, ControlKey)
 	if errors.Is(err, object.ErrNotFound) {
 		return Control{}, "", ErrNoLog
 	}
@@ -135,7 +136,7 @@ func parseControl(b []byte) (Control, error) {
 // swapControl replaces control if it still has the etag, "" meaning that there is none. Like every conditional put,
 // one that ends in an error may have happened.
 func swapControl(ctx context.Context, store object.Store, c Control, etag string) error {
-	b, err := json.MarshalIndent(c, "", "  ")
+	b, err := segment.SealJSON(c)
 	if err != nil {
 		return fmt.Errorf("encode control: %w", err)
 	}
@@ -143,7 +144,7 @@ func swapControl(ctx context.Context, store object.Store, c Control, etag string
 	if etag != "" {
 		cond = object.IfMatch(etag)
 	}
-	if _, err := store.Put(ctx, controlKey, b, cond); err != nil {
+	if _, err := store.Put(ctx, ControlKey, b, cond); err != nil {
 		return fmt.Errorf("put control: %w", err)
 	}
 	return nil

@@ -55,7 +55,7 @@ type world struct {
 
 // created notes what was put into a slot, by the all-seeing eye.
 func (w *world) created(key string, body []byte) {
-	if _, err := parseSegmentKey(key); err != nil {
+	if _, err := ParseSegmentKey(key); err != nil {
 		return
 	}
 	s, err := segment.Decode(body)

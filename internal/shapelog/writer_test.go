@@ -156,7 +156,7 @@ func TestReplacedWriterStops(t *testing.T) {
 func TestSlowTakeoverFencesNoSuccessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		store := object.NewMemory()
-		slow := &held{Store: store, key: controlKey, gate: make(chan struct{})}
+		slow := &held{Store: store, key: ControlKey, gate: make(chan struct{})}
 		opened := make(chan error)
 		go func() {
 			_, err := OpenWriter(t.Context(), slow, void{}, WriterOptions{})
@@ -225,7 +225,7 @@ func TestSweepKeepsTheYoungAndTheFloor(t *testing.T) {
 			if _, err := w.Sweep(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			infos, err := store.List(t.Context(), logPrefix, "", 1)
+			infos, err := store.List(t.Context(), LogPrefix, "", 1)
 			if err != nil || infos[0].Key != SegmentKey(c.first) {
 				t.Errorf("floor %d: the log begins with %v, %v; want %d", c.floor, infos, err, c.first)
 			}
@@ -314,7 +314,7 @@ func benchmarkAppend(b *testing.B, store object.Store, size int) {
 type forgetful struct{ object.Store }
 
 func (f forgetful) Put(ctx context.Context, key string, body []byte, c object.Condition) (string, error) {
-	if c.Absent() && key != controlKey {
+	if c.Absent() && key != ControlKey {
 		body = nil
 	}
 	return f.Store.Put(ctx, key, body, c)
