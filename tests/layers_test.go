@@ -30,6 +30,8 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"internal/shapelog":          {ours: []string{"internal/object", "internal/segment", "internal/pg"}},
 	"internal/catalog":           {ours: []string{"internal/object", "internal/segment", "internal/shape", "internal/pg"}},
 
+	"internal/audit": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
+
 	"ingest/pgoutput":      {ours: []string{"internal/pg"}},
 	"ingest/where/datum":   {ours: []string{"internal/pg"}},
 	"ingest/where/grammar": {outside: []string{"github.com/wasilibs/go-pgquery", "github.com/pganalyze/pg_query_go/v6"}},
@@ -51,7 +53,7 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"serve": {ours: []string{"internal/catalog", "internal/object", "internal/pg", "internal/segment", "internal/shape",
 		"internal/shapelog", "serve/body", "serve/lru", "serve/params"}, outside: []string{"golang.org/x/sync"}},
 
-	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/localpg", "internal/object", "internal/object/dir",
+	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/localpg", "internal/object", "internal/object/dir",
 		"internal/shape", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
 		"golang.org/x/sync", "golang.org/x/term", "github.com/jackc/pgx/v5"}},
 

@@ -29,6 +29,15 @@ const (
 	kindTrimmed byte = 7
 )
 
+// RecordKind names a kind of record for people.
+func RecordKind(kind byte) string {
+	names := [...]string{"?", "source", "opened", "ready", "dropped", "packed", "rebased", "trimmed"}
+	if int(kind) < len(names) {
+		return names[kind]
+	}
+	return names[0]
+}
+
 // Source names the stream of changes that a log was made from. Shapes do not survive a change of source: nothing
 // says that the new one goes on where the old one ended.
 type Source struct {

@@ -260,6 +260,18 @@ func (s *State) decode(b []byte, shards, shard int, packs map[Pack]*Pack) error 
 	return nil
 }
 
+// ReadShard reads one shard of a checkpoint by itself: which one of how many it is, and a state of only its shapes.
+// The error wraps segment.ErrCorrupt or segment.ErrVersion.
+func ReadShard(b []byte) (s *State, shard, shards int, err error) {
+	if len(b) > 8 { // the head is read again, and checked, below
+		var head checkpointHead
+		_ = json.Unmarshal(segment.NewReader(b[8:]).Bytes(), &head)
+		shard, shards = head.Shard, head.Shards
+	}
+	s = New()
+	return s, shard, shards, s.decode(b, shards, shard, make(map[Pack]*Pack))
+}
+
 func readOffset(r *segment.Reader) shape.Offset {
 	tx := r.Uvarint()
 	return shape.At(pg.LSN(tx), r.Uvarint())

@@ -162,6 +162,16 @@ func (s *State) Stretches(first, last uint64) []Stretch {
 	return all
 }
 
+// Extents returns where all entries of a shape's log lie.
+func (s *State) Extents(id shape.ID) []Extent {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if o := s.shapes[id]; o != nil {
+		return slices.Clone(o.extents)
+	}
+	return nil
+}
+
 // Packs returns the packs and chunks that the state refers to, by their first segments.
 func (s *State) Packs() []*Pack {
 	s.mu.RLock()
