@@ -179,7 +179,8 @@ func (g *game) fresh(t *testing.T, round int) []*player {
 	var players []*player
 	added := distinctShapes(round*freshShapes, freshShapes)
 	newest := &g.records[len(g.records)-1]
-	newest.states = append(newest.states, g.states(t, added)...)
+	// The last commit of a round knows the shapes that were opened in it, and have left the game since.
+	newest.states = append(newest.states[:len(g.shapes)], g.states(t, added)...)
 	for _, s := range added {
 		g.shapes = append(g.shapes, s)
 		players = append(players, g.play(t, "fresh", len(g.shapes)-1))
