@@ -13,7 +13,7 @@ ONLY     ?=
 export CGO_ENABLED := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev build check lint test race e2e fuzz soak bench
+.PHONY: help dev build check lint test race e2e stores fuzz soak bench
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,7 +25,7 @@ dev: build ## build, and run everything in one process: prints a curl to try
 build: ## build bin/shapeline
 	$(GO) build -trimpath -o $(BIN) ./cmd/shapeline
 
-check: lint test e2e ## everything that must pass before a commit; installs what it needs
+check: lint test e2e stores ## everything that must pass before a commit; installs what it needs
 
 lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "run gofmt -w on:"; echo "$$out"; exit 1; }
@@ -38,9 +38,15 @@ test: ## the tests that need Go alone
 race: ## the same under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race $(PKGS)
 
-e2e: ## the tests that need Postgres and Node, which it installs where it can
-	@infra/need.sh postgres node
+e2e: ## the tests that need Postgres, Node and MinIO, which it installs where it can
+	@infra/need.sh postgres node minio
 	SHAPELINE_TEST_E2E=1 $(GO) test -count=1 -p 1 -timeout 30m ./internal/localpg ./ingest/... ./tests/...
+
+stores: ## the end-to-end tests on MinIO and VersityGW, which it builds
+	@infra/need.sh postgres node minio versitygw
+	SHAPELINE_TEST_E2E=1 $(GO) test -count=1 -p 1 -timeout 10m ./internal/object/...
+	for store in minio versitygw; do SHAPELINE_TEST_STORE=$$store SHAPELINE_TEST_E2E=1 $(GO) test -count=1 -p 1 -timeout 30m \
+	  ./tests/conformance ./tests/oracle ./tests/crash || exit 1; done
 
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@infra/fuzz.sh $(FUZZTIME)

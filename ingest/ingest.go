@@ -98,7 +98,7 @@ func New(cfg Config) *Service {
 // that only a person can mend, such as a wrong password at the first connection.
 func (s *Service) Run(ctx context.Context) error {
 	if err := object.SelfTest(ctx, s.cfg.Store); err != nil {
-		return fmt.Errorf("test the bucket: %w", err)
+		return err
 	}
 	var requests sync.WaitGroup
 	requestsCtx, stop := context.WithCancel(ctx)

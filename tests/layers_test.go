@@ -26,9 +26,14 @@ var allowed = map[string]struct{ ours, outside []string }{
 
 	"internal/object/dir":        {ours: []string{"internal/object"}, outside: []string{"golang.org/x/sys"}},
 	"internal/object/objecttest": {ours: []string{"internal/object"}},
-	"internal/segment":           {ours: []string{"internal/pg", "internal/shape"}},
-	"internal/shapelog":          {ours: []string{"internal/object", "internal/segment", "internal/pg"}},
-	"internal/catalog":           {ours: []string{"internal/object", "internal/segment", "internal/shape", "internal/pg"}},
+	"internal/object/location":   {ours: []string{"internal/object"}},
+	"internal/object/minio": {ours: []string{"internal/object", "internal/object/location"},
+		outside: []string{"github.com/minio/minio-go/v7"}},
+	"internal/object/s3": {ours: []string{"internal/object", "internal/object/location"},
+		outside: []string{"github.com/aws/aws-sdk-go-v2", "github.com/aws/smithy-go"}},
+	"internal/segment":  {ours: []string{"internal/pg", "internal/shape"}},
+	"internal/shapelog": {ours: []string{"internal/object", "internal/segment", "internal/pg"}},
+	"internal/catalog":  {ours: []string{"internal/object", "internal/segment", "internal/shape", "internal/pg"}},
 
 	"internal/audit": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 
@@ -54,14 +59,15 @@ var allowed = map[string]struct{ ours, outside []string }{
 		"internal/shapelog", "serve/body", "serve/lru", "serve/params"}, outside: []string{"golang.org/x/sync"}},
 
 	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/localpg", "internal/object", "internal/object/dir",
-		"internal/shape", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
+		"internal/object/location", "internal/object/minio", "internal/object/s3", "internal/shape", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
 		"golang.org/x/sync", "golang.org/x/term", "github.com/jackc/pgx/v5"}},
 
 	// What only tests use may use everything below the planes, and Postgres.
-	"tests/harness": {ours: []string{"internal/localpg", "internal/pg", "internal/shape"}, outside: []string{"github.com/jackc/pgx/v5"}},
-	"tests/oracle":  {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5"}},
-	"tests/crash":   {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5"}},
-	"tests/bench":   {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
+	"tests/harness": {ours: []string{"internal/localpg", "internal/pg", "internal/shape"},
+		outside: []string{"github.com/jackc/pgx/v5", "github.com/minio/minio-go/v7"}},
+	"tests/oracle": {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5"}},
+	"tests/crash":  {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5"}},
+	"tests/bench":  {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
 }
 
 const (

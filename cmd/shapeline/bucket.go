@@ -43,7 +43,7 @@ type lsLine struct {
 
 // Run prints the objects in key order, as they are listed.
 func (c *bucketLsCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(log)
+	store, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ type bucketInspectCmd struct {
 
 // Run prints what an object holds; if it is damaged, as much as can be read, and an error.
 func (c *bucketInspectCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(log)
+	store, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ type bucketCheckCmd struct {
 
 // Run verifies the bucket, and fails if anything is wrong with it.
 func (c *bucketCheckCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(log)
+	store, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}

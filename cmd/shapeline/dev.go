@@ -47,7 +47,7 @@ func (c *devCmd) Run(ctx context.Context, log *slog.Logger) error {
 
 func (c *devCmd) start(ctx context.Context, group *errgroup.Group, ln net.Listener, log *slog.Logger) error {
 	group.Go(warm)
-	store, err := c.open(log)
+	store, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}

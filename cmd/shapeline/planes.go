@@ -34,7 +34,7 @@ type ingestCmd struct {
 
 // Run follows the database until ctx ends.
 func (c *ingestCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(log)
+	store, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err := checkSecret(c.Secret, c.Insecure); err != nil {
 		return err
 	}
-	store, err := c.open(log)
+	store, err := c.open(ctx, log)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,33 +9,43 @@ import (
 	"net"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/shapeline/shapeline/ingest"
 	"github.com/shapeline/shapeline/ingest/postgres"
 	"github.com/shapeline/shapeline/internal/object"
 	"github.com/shapeline/shapeline/internal/object/dir"
+	"github.com/shapeline/shapeline/internal/object/location"
+	"github.com/shapeline/shapeline/internal/object/minio"
+	"github.com/shapeline/shapeline/internal/object/s3"
 	"github.com/shapeline/shapeline/serve"
 )
 
 // bucketFlags say where everything durable is.
 type bucketFlags struct {
-	Bucket     string `help:"The bucket: file://DIR." default:"file://.shapeline" env:"SHAPELINE_BUCKET"`
+	Bucket     string `help:"The bucket: file://DIR, s3://BUCKET/PREFIX or minio://HOST:PORT/BUCKET/PREFIX." default:"file://.shapeline" env:"SHAPELINE_BUCKET"`
 	StorageDir string `hidden:"" env:"ELECTRIC_STORAGE_DIR"`
 }
 
 // open returns the store, which has not been touched but for what its driver needs.
-func (f bucketFlags) open(log *slog.Logger) (object.Store, error) {
+func (f bucketFlags) open(ctx context.Context, log *slog.Logger) (object.Store, error) {
 	bucket := f.Bucket
 	if f.StorageDir != "" && bucket == "file://.shapeline" {
 		bucket = "file://" + f.StorageDir
 	}
-	path, ok := strings.CutPrefix(bucket, "file://")
-	if !ok || path == "" {
-		return nil, fmt.Errorf("bucket %q is not of a kind that this version knows: give file://DIR", bucket)
+	l, err := location.Parse(bucket)
+	if err != nil {
+		return nil, err
 	}
-	store, err := dir.Open(path)
+	var store object.Store
+	switch l.Scheme {
+	case location.File:
+		store, err = dir.Open(l.Dir)
+	case location.S3:
+		store, err = s3.Open(ctx, l)
+	case location.MinIO:
+		store, err = minio.Open(l)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func TestBucketFull(t *testing.T) {
 
 // testUnwritable is the same with the folder's permission.
 func testUnwritable(t *testing.T) {
-	r := newRig(t, "")
+	r := newRig(t, "file://"+filepath.Join(t.TempDir(), "bucket")) // whatever kind of bucket the other tests use
 	r.load(t, loadMax)
 	chmodAll(t, r.folder(), 0o500)
 	t.Cleanup(func() { chmodAll(t, r.folder(), 0o700) })

@@ -97,9 +97,10 @@ func Binary(t testing.TB) string {
 	return built.path
 }
 
-// Main runs the tests and removes the binary that they built: func TestMain(m *testing.M) { harness.Main(m) }.
+// Main runs the tests, removes the binary that they built, and ends the servers that they share: func TestMain(m *testing.M) { harness.Main(m) }.
 func Main(m *testing.M) {
 	code := m.Run()
+	endStores()
 	if built.path != "" {
 		_ = os.Remove(built.path) // the temporary folder is swept anyhow
 	}
@@ -117,9 +118,13 @@ func FreePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-// Bucket is the URL of an empty bucket in a folder of the test's.
+// Bucket is the URL of an empty bucket: in a folder of the test's, or on the server that SHAPELINE_TEST_STORE names.
 func Bucket(t testing.TB) string {
 	t.Helper()
+	if kind := storeKind(); kind != "" && kind != "dir" {
+		s := Store(t, kind)
+		return s.URL(s.NewBucket(t))
+	}
 	return "file://" + filepath.Join(t.TempDir(), "bucket")
 }
 

@@ -92,6 +92,7 @@ func newProcess(t testing.TB, name string, opt Options) *Process {
 		}
 		p.env = append(p.env, kv)
 	}
+	p.env = append(p.env, storeEnv()...)
 	for k, v := range opt.Env {
 		p.env = append(p.env, k+"="+v)
 	}

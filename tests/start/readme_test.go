@@ -28,7 +28,13 @@ func TestMain(m *testing.M) { harness.Main(m) }
 // readmeCommands returns the lines of the README's shell blocks.
 func readmeCommands(t *testing.T) []string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(harness.Root(t), "README.md"))
+	return pageCommands(t, "README.md")
+}
+
+// pageCommands are the lines of a page's sh blocks.
+func pageCommands(t *testing.T, page string) []string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(harness.Root(t), page))
 	if err != nil {
 		t.Fatal(err)
 	}
