@@ -67,7 +67,8 @@ type stream interface {
 
 // durable is what the log has stored, and who waits for it.
 type durable struct {
-	changed chan struct{} // capacity 1
+	changed chan struct{} // capacity 1; for the pipeline
+	grown   chan struct{} // capacity 1; for the compactor
 
 	mu      sync.Mutex
 	seq     uint64
@@ -92,9 +93,11 @@ func (d *durable) stored(m segment.Meta) {
 	}
 	d.waiters = d.waiters[n:]
 	d.mu.Unlock()
-	select {
-	case d.changed <- struct{}{}:
-	default:
+	for _, c := range []chan struct{}{d.changed, d.grown} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
 }
 
@@ -312,10 +315,13 @@ func (e *engine) startCheckpoint(ctx context.Context) error {
 		remove, e.catalogs = e.catalogs[0], e.catalogs[1:]
 	}
 	e.checkpoint = make(chan error, 1)
-	stored := e.durable.wait(c.Seq)
+	stored, floor := e.durable.wait(c.Seq), min(e.state.Floor(), c.Seq+1)
 	e.s.wait.Go(func() {
 		started := time.Now()
 		err := e.storeCheckpoint(ctx, c, generation, stored)
+		if err == nil {
+			err = e.writer.Retire(ctx, floor)
+		}
 		if err == nil && remove != 0 {
 			err = catalog.Remove(ctx, e.s.cfg.Store, remove)
 		}

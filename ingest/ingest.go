@@ -163,7 +163,7 @@ func (s *Service) runTerm(ctx context.Context, connected *bool) error {
 
 	e := &engine{s: s, stream: session, state: catalog.New(), commands: make(chan func(), commandsMax)}
 	e.again, e.stopped = make(chan struct{}, 1), make(chan struct{})
-	e.durable.changed = make(chan struct{}, 1)
+	e.durable.changed, e.durable.grown = make(chan struct{}, 1), make(chan struct{}, 1)
 	e.byIdent = make(map[string]*member)
 	e.tables = make(map[pg.OID]*table)
 	e.chunkBytes = s.cfg.ChunkBytes
@@ -204,6 +204,7 @@ func (s *Service) pipeline(ctx context.Context, e *engine, session *postgres.Ses
 
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return e.run(ctx) })
+	group.Go(func() error { return e.compactor().Run(ctx, e.durable.grown) })
 	group.Go(func() error {
 		select {
 		case <-e.writer.Done():

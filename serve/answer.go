@@ -176,7 +176,7 @@ func (s *Server) watchPage(ctx context.Context, h shape.Handle, n uint32) error 
 	defer s.watch()()
 	pause := max(s.cfg.Store.Caps().ProbeInterval, pagePollFrom)
 	for {
-		beat := s.pulse.next()
+		beat := s.pulse.Next()
 		if p, ok := s.state.Plan(h, shape.SnapshotEnd); !ok || p.Behind || p.Base != nil {
 			return nil // the next look tells which
 		}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+
 	"time"
 
 	"github.com/shapeline/shapeline/internal/segment"
@@ -89,7 +89,7 @@ func (r recovery) Load(ctx context.Context, c shapelog.Checkpoint) error {
 		return err
 	}
 	r.s.waits.wakeAll()
-	r.s.pulse.beat()
+	r.s.pulse.Beat()
 	return nil
 }
 
@@ -110,31 +110,6 @@ func (r recovery) Apply(seg *segment.Segment) error {
 	for _, id := range delta.Grown {
 		s.waits.wake(id)
 	}
-	s.pulse.beat()
+	s.pulse.Beat()
 	return nil
-}
-
-// pulse lets anybody wait for the next time that something is applied.
-type pulse struct {
-	mu sync.Mutex
-	c  chan struct{} // nil if nobody waits
-}
-
-// next returns a channel that the next beat closes.
-func (p *pulse) next() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.c == nil {
-		p.c = make(chan struct{})
-	}
-	return p.c
-}
-
-func (p *pulse) beat() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.c != nil {
-		close(p.c)
-		p.c = nil
-	}
 }

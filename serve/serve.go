@@ -27,6 +27,7 @@ import (
 	"github.com/shapeline/shapeline/internal/shapelog"
 	"github.com/shapeline/shapeline/serve/body"
 	"github.com/shapeline/shapeline/serve/lru"
+	"github.com/shapeline/shapeline/serve/pulse"
 )
 
 // Config says what a Server does. Store is required; a zero field means the default.
@@ -91,7 +92,7 @@ type Server struct {
 	source    *body.Source
 	shelf     *body.Shelf
 	waits     waits
-	pulse     pulse
+	pulse     pulse.Pulse
 	handles   *lru.Cache[string, shape.Handle]
 	refusals  *lru.Cache[shape.ID, *shape.Refusal]
 	opens     singleflight.Group

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/shapeline/shapeline/internal/catalog"
@@ -93,12 +94,29 @@ func (s *Server) fill(ctx context.Context, v *view, b *body.Shared, sse bool) ([
 		if v.isPage {
 			return s.source.Page(ctx, v.at, v.page, sse)
 		}
-		return s.source.Entries(ctx, &v.plan, v.after, sse)
+		return s.entries(ctx, v, sse)
 	})
 	if err != nil {
 		err = storeError{err}
 	}
 	return data, err
+}
+
+// entries renders what v shows of the log. What has been packed since v was made is looked for again where it lies now.
+func (s *Server) entries(ctx context.Context, v *view, sse bool) ([]byte, error) {
+	data, err := s.source.Entries(ctx, &v.plan, v.after, sse)
+	if !errors.Is(err, body.ErrCollected) {
+		return data, err
+	}
+	if err := s.sync(ctx); err != nil {
+		return nil, err
+	}
+	p, ok := s.state.Plan(v.at, v.after)
+	if !ok || p.Behind {
+		return nil, err // the client's next request is told
+	}
+	p.End = v.plan.End // what v promises
+	return s.source.Entries(ctx, &p, v.after, sse)
 }
 
 const textOutOfBounds = "out of bounds for this shape"
@@ -127,7 +145,7 @@ func (s *Server) awaitOffset(ctx context.Context, h shape.Handle, o shape.Offset
 	limit := time.NewTimer(s.cfg.LongPollTimeout / 2)
 	defer limit.Stop()
 	for {
-		beat := s.pulse.next()
+		beat := s.pulse.Next()
 		if v, what := s.look(h, o); what != outOfBounds {
 			return v, what, nil
 		}

@@ -35,7 +35,8 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"internal/shapelog": {ours: []string{"internal/object", "internal/segment", "internal/pg"}},
 	"internal/catalog":  {ours: []string{"internal/object", "internal/segment", "internal/shape", "internal/pg"}},
 
-	"internal/audit": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
+	"internal/audit":   {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
+	"internal/garbage": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 
 	"ingest/pgoutput":      {ours: []string{"internal/pg"}},
 	"ingest/where/datum":   {ours: []string{"internal/pg"}},
@@ -48,18 +49,21 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"ingest/base": {ours: []string{"internal/catalog", "internal/object", "internal/pg", "internal/segment", "internal/shape"},
 		outside: []string{"golang.org/x/sync"}},
 
-	"ingest": {ours: []string{"ingest/base", "ingest/match", "ingest/pgoutput", "ingest/postgres", "ingest/where", "internal/catalog",
+	"ingest/compact": {ours: []string{"internal/catalog", "internal/garbage", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"},
+		outside: []string{"golang.org/x/sync"}},
+	"ingest": {ours: []string{"ingest/base", "ingest/compact", "ingest/match", "ingest/pgoutput", "ingest/postgres", "ingest/where", "internal/catalog",
 		"internal/object", "internal/pg", "internal/segment", "internal/shape", "internal/shapelog"},
 		outside: []string{"golang.org/x/sync"}},
 	"serve/params": {ours: []string{"internal/shape"}},
 	"serve/lru":    {},
+	"serve/pulse":  {},
 	"serve/body": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog",
 		"serve/lru"}, outside: []string{"golang.org/x/sync"}},
 	"serve": {ours: []string{"internal/catalog", "internal/object", "internal/pg", "internal/segment", "internal/shape",
-		"internal/shapelog", "serve/body", "serve/lru", "serve/params"}, outside: []string{"golang.org/x/sync"}},
+		"internal/shapelog", "serve/body", "serve/lru", "serve/params", "serve/pulse"}, outside: []string{"golang.org/x/sync"}},
 
-	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/localpg", "internal/object", "internal/object/dir",
-		"internal/object/location", "internal/object/minio", "internal/object/s3", "internal/shape", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
+	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/garbage", "internal/localpg", "internal/object", "internal/object/dir",
+		"internal/object/location", "internal/object/minio", "internal/object/s3", "internal/shape", "internal/shapelog", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
 		"golang.org/x/sync", "golang.org/x/term", "github.com/jackc/pgx/v5"}},
 
 	// What only tests use may use everything below the planes, and Postgres.

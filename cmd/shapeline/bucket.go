@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -16,13 +17,27 @@ import (
 	"golang.org/x/term"
 
 	"github.com/shapeline/shapeline/internal/audit"
+	"github.com/shapeline/shapeline/internal/garbage"
 	"github.com/shapeline/shapeline/internal/object"
+	"github.com/shapeline/shapeline/internal/object/location"
+	"github.com/shapeline/shapeline/internal/shapelog"
 )
 
 type bucketCmd struct {
 	Ls      bucketLsCmd      `cmd:"" help:"List the objects of the bucket."`
 	Inspect bucketInspectCmd `cmd:"" help:"Print an object as text."`
 	Check   bucketCheckCmd   `cmd:"" help:"Verify every object, and what they say of each other."`
+	GC      bucketGCCmd      `cmd:"" name:"gc" help:"Delete what nothing refers to."`
+}
+
+// existing is open for commands that only look: they must not make a folder where there is none.
+func (f bucketFlags) existing(ctx context.Context, log *slog.Logger) (object.Store, error) {
+	if l, err := location.Parse(f.Bucket); err == nil && l.Scheme == location.File {
+		if _, err := os.Stat(l.Dir); errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("there is no bucket at %s: correct --bucket", l.Dir)
+		}
+	}
+	return f.open(ctx, log)
 }
 
 // listPage is how many names are asked for at a time.
@@ -43,7 +58,7 @@ type lsLine struct {
 
 // Run prints the objects in key order, as they are listed.
 func (c *bucketLsCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(ctx, log)
+	store, err := c.existing(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -80,7 +95,7 @@ type bucketInspectCmd struct {
 
 // Run prints what an object holds; if it is damaged, as much as can be read, and an error.
 func (c *bucketInspectCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(ctx, log)
+	store, err := c.existing(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -111,7 +126,7 @@ type bucketCheckCmd struct {
 
 // Run verifies the bucket, and fails if anything is wrong with it.
 func (c *bucketCheckCmd) Run(ctx context.Context, log *slog.Logger) error {
-	store, err := c.open(ctx, log)
+	store, err := c.existing(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -140,6 +155,57 @@ func (c *bucketCheckCmd) Run(ctx context.Context, log *slog.Logger) error {
 		err = fmt.Errorf("the bucket has %d problems", len(r.Problems))
 	}
 	return err
+}
+
+type bucketGCCmd struct {
+	DryRun    bool          `help:"Say what would be deleted, and delete nothing."`
+	OlderThan time.Duration `help:"Leave what is younger; at least 1h." default:"24h"`
+	JSON      bool          `help:"As JSON."`
+	bucketFlags
+}
+
+// Run deletes what neither the log nor control refers to. It may run beside ingest and serve.
+func (c *bucketGCCmd) Run(ctx context.Context, log *slog.Logger) error {
+	if c.OlderThan < shapelog.Grace {
+		return fmt.Errorf("--older-than %s is less than the grace period of %s, within which what is being written has no "+
+			"reference yet", c.OlderThan, shapelog.Grace)
+	}
+	store, err := c.existing(ctx, log)
+	if err != nil {
+		return err
+	}
+	state, err := garbage.Fold(ctx, store)
+	if err != nil {
+		return err
+	}
+	now, err := garbage.Clock(ctx, store)
+	if err != nil {
+		return err
+	}
+	items, err := garbage.Find(ctx, store, state, now.Add(-c.OlderThan))
+	if err != nil {
+		return err
+	}
+	if !c.DryRun {
+		if err := garbage.Delete(ctx, store, items, nil); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		return printJSON(os.Stdout, append([]garbage.Item{}, items...)) // never null
+	}
+	var bytes int64
+	out := bufio.NewWriter(os.Stdout)
+	for _, i := range items {
+		bytes += i.Size
+		fmt.Fprintf(out, "%s: %s\n", i.Key, i.Why)
+	}
+	what := "deleted"
+	if c.DryRun {
+		what = "would be deleted"
+	}
+	fmt.Fprintf(out, "%d objects, %d bytes %s\n", len(items), bytes, what)
+	return out.Flush()
 }
 
 func printCheck(w io.Writer, r *audit.Result) error {

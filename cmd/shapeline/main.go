@@ -21,7 +21,7 @@ type cli struct {
 	Dev     devCmd     `cmd:"" help:"Run everything in one process, for development: open, and on loopback only."`
 	Ingest  ingestCmd  `cmd:"" help:"Follow a Postgres database and write its shapes to the bucket."`
 	Serve   serveCmd   `cmd:"" help:"Answer clients from the bucket."`
-	Bucket  bucketCmd  `cmd:"" help:"Look into a bucket: list, inspect, check."`
+	Bucket  bucketCmd  `cmd:"" help:"Look into a bucket: list, inspect, check; delete garbage."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 
 	LogLevel slog.Level `help:"debug, info, warn or error." default:"info" env:"SHAPELINE_LOG_LEVEL,ELECTRIC_LOG_LEVEL"`

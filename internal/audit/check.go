@@ -59,7 +59,7 @@ func Check(ctx context.Context, store object.Reader, progress func(done, total i
 	if err != nil {
 		return nil, err
 	}
-	c := &checker{store: store, expect: make(map[string][]expectation), result: Result{Kinds: make(map[Kind]Count)}}
+	c := &checker{store: store, expect: make(map[string][]expectation), result: Result{Kinds: make(map[Kind]Count), Problems: []Problem{}}}
 	if err := c.fold(ctx); err != nil {
 		return nil, err
 	}

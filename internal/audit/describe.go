@@ -39,7 +39,7 @@ func Describe(key string, b []byte) (*Description, error) {
 	case KindControl, KindDefinition, KindRequest:
 		d.Parts = []Part{{Title: "JSON", Lines: []string{string(b)}}}
 		return d, verify(d.Kind, key, b, nil)
-	case KindSegment:
+	case KindSegment, KindPack:
 		return d, d.segment(b)
 	case KindPage:
 		return d, d.page(b)

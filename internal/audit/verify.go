@@ -22,6 +22,8 @@ func verify(kind Kind, key string, b []byte, expected []expectation) error {
 		return verifyDefinition(key, b)
 	case KindSegment:
 		return verifySegment(key, b, expected)
+	case KindPack:
+		return verifyPack(key, b, expected)
 	case KindPage:
 		return verifyPage(key, b, expected)
 	case KindCheckpoint:
@@ -56,6 +58,26 @@ func verifySegment(key string, b []byte, expected []expectation) error {
 	if s.Seq != seq {
 		return fmt.Errorf("says it is segment %d", s.Seq)
 	}
+	return holdAll(s, expected)
+}
+
+// verifyPack checks a pack of level 1, which has the form of a segment.
+func verifyPack(key string, b []byte, expected []expectation) error {
+	s, err := segment.Decode(b)
+	if err != nil {
+		return err
+	}
+	p := catalog.Pack{Level: 1, Last: s.Seq, Sum: s.Sum}
+	if _, err := fmt.Sscanf(key, packPrefix+"01/%016x-", &p.First); err != nil {
+		return errUnknownKey
+	}
+	if want := p.Key(); want != key {
+		return fmt.Errorf("says it is %s", want)
+	}
+	return holdAll(s, expected)
+}
+
+func holdAll(s *segment.Segment, expected []expectation) error {
 	for _, e := range expected {
 		if err := e.hold(func(yield func(shape.Offset) bool) {
 			s.Of(e.id, func(m *segment.Message, _ segment.Ref) bool { return yield(m.Offset) })

@@ -83,16 +83,16 @@ type Rebase struct {
 	Base
 }
 
-// Pack names an object that holds the entries that shapes have in segments First to Last, sorted by shape
-// (internal/pack). A chunk is a pack of a single shape.
+// Pack names an object that holds the entries that shapes have in segments First to Last. One of level 1 has the form of
+// a segment. A chunk is a pack of a single shape.
 type Pack struct {
 	Level int      `json:"level"`           // from 1 on
 	Shape shape.ID `json:"shape,omitempty"` // of a chunk; else 0
 	First uint64   `json:"first"`
 	Last  uint64   `json:"last"`
-	Sum   uint32   `json:"sum"`   // CRC32C of the index: with the segments, the object's identity
+	Sum   uint32   `json:"sum"`   // its checksum: with the segments, the object's identity
 	Size  int64    `json:"size"`  // of the object, bytes
-	Index int64    `json:"index"` // where the index begins
+	Index int64    `json:"index"` // where the index begins; 0 at level 1
 }
 
 // Key is the object's key.

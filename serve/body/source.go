@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"unsafe"
 
 	"golang.org/x/sync/errgroup"
@@ -26,21 +25,43 @@ const segmentsAhead = 4
 // segment.ErrCorrupt or segment.ErrVersion.
 type Source struct {
 	store object.Reader
-	cache *lru.Cache[uint64, *segment.Segment]
+	cache *lru.Cache[place, *segment.Segment]
 	loads singleflight.Group
+}
+
+// place names a segment, or a pack of level 1, which has the form of one.
+type place struct {
+	first, last uint64
+	sum         uint32 // of a pack; else 0
+}
+
+func placeOf(x *catalog.Extent) place {
+	if x.Pack != nil {
+		return place{x.Pack.First, x.Pack.Last, x.Pack.Sum}
+	}
+	return place{x.Seq, x.Seq, 0}
+}
+
+func keyOf(x *catalog.Extent) string {
+	if x.Pack != nil {
+		return x.Pack.Key()
+	}
+	return shapelog.SegmentKey(x.Seq)
 }
 
 // NewSource returns a source that keeps up to segmentBytes of decoded segments.
 func NewSource(store object.Reader, segmentBytes int64) *Source {
-	return &Source{store: store, cache: lru.New[uint64, *segment.Segment](segmentBytes)}
+	return &Source{store: store, cache: lru.New[place, *segment.Segment](segmentBytes)}
 }
 
 // Keep adds a segment that the follower has read.
 func (s *Source) Keep(seg *segment.Segment) {
 	if !seg.Fence {
-		s.cache.Put(seg.Seq, seg, weigh(seg))
+		s.keep(place{seg.Seq, seg.Seq, 0}, seg)
 	}
 }
+
+func (s *Source) keep(at place, seg *segment.Segment) { s.cache.Put(at, seg, weigh(seg)) }
 
 // weigh estimates the memory of a decoded segment.
 func weigh(seg *segment.Segment) int64 {
@@ -62,24 +83,32 @@ func weigh(seg *segment.Segment) int64 {
 	return int64(n)
 }
 
-// get returns a segment. Callers that want the same at once share one read; ctx is theirs to have made long.
-func (s *Source) get(ctx context.Context, seq uint64) (*segment.Segment, error) {
-	if seg, ok := s.cache.Get(seq); ok {
+// ErrCollected is the absence of a segment or a pack that a plan refers to: what it held has moved since the plan was
+// made, or is no longer kept. A newer plan says where to look.
+var ErrCollected = errors.New("what the log refers to has moved")
+
+// get returns what x lies in. Callers that want the same at once share one read; ctx is theirs to have made long.
+func (s *Source) get(ctx context.Context, x *catalog.Extent) (*segment.Segment, error) {
+	at := placeOf(x)
+	if seg, ok := s.cache.Get(at); ok {
 		return seg, nil
 	}
-	v, err, _ := s.loads.Do(strconv.FormatUint(seq, 16), func() (any, error) {
-		if seg, ok := s.cache.Get(seq); ok { // the load that this call just missed
+	key := keyOf(x)
+	v, err, _ := s.loads.Do(key, func() (any, error) {
+		if seg, ok := s.cache.Get(at); ok { // the load that this call just missed
 			return seg, nil
 		}
-		o, err := s.store.Get(ctx, shapelog.SegmentKey(seq), object.Range{})
-		if err != nil {
+		o, err := s.store.Get(ctx, key, object.Range{})
+		if errors.Is(err, object.ErrNotFound) {
+			return nil, fmt.Errorf("%s: %w", key, ErrCollected)
+		} else if err != nil {
 			return nil, fmt.Errorf("get segment: %w", err)
 		}
 		seg, err := segment.Decode(o.Body)
 		if err != nil {
-			return nil, fmt.Errorf("decode %s: %w", shapelog.SegmentKey(seq), err)
+			return nil, fmt.Errorf("decode %s: %w", key, err)
 		}
-		s.Keep(seg)
+		s.keep(at, seg)
 		return seg, nil
 	})
 	if err != nil {
@@ -115,12 +144,12 @@ func (s *Source) several(ctx context.Context, part []catalog.Extent) (read [segm
 	missing := false
 	for i := range part {
 		var ok bool
-		if read[i], ok = s.cache.Get(part[i].Seq); ok {
+		if read[i], ok = s.cache.Get(placeOf(&part[i])); ok {
 			continue
 		}
 		missing = true
 		group.Go(func() (err error) {
-			read[i], err = s.get(ctx, part[i].Seq)
+			read[i], err = s.get(ctx, &part[i])
 			return err
 		})
 	}

@@ -63,7 +63,7 @@ func TestMinIOPage(t *testing.T) {
 		}
 	}
 	want := []string{"infra/need.sh", "MINIO_ROOT_USER=shapeline", "curl", "export", "bin/shapeline dev", "AWS_ENDPOINT_URL_S3=http://localhost:9000",
-		"bin/shapeline bucket", "bin/shapeline bucket", "bin/shapeline bucket"}
+		"bin/shapeline bucket", "bin/shapeline bucket", "bin/shapeline bucket", "bin/shapeline bucket"}
 	if !slices.Equal(known, want) {
 		t.Errorf("the page has\n%q\nand the test knows\n%q", known, want)
 	}
