@@ -15,7 +15,6 @@ import (
 )
 
 const (
-	requestsEvery   = 5               // probe intervals of the store between two looks
 	requestsAtATime = 64              // requests being answered
 	answerKept      = 3 * time.Second // how long a refusal stays for its askers to read
 )
@@ -35,7 +34,7 @@ func (s *Service) watchRequests(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(requestsAtATime)
 	defer func() { _ = group.Wait() }() // each logs its own trouble
-	ticker := time.NewTicker(requestsEvery * s.cfg.Store.Caps().ProbeInterval)
+	ticker := time.NewTicker(s.cfg.Store.Caps().ListInterval)
 	defer ticker.Stop()
 	for {
 		select {

@@ -27,6 +27,7 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"internal/object/dir":        {ours: []string{"internal/object"}, outside: []string{"golang.org/x/sys"}},
 	"internal/object/objecttest": {ours: []string{"internal/object"}},
 	"internal/object/location":   {ours: []string{"internal/object"}},
+	"internal/object/meter":      {ours: []string{"internal/object"}},
 	"internal/object/minio": {ours: []string{"internal/object", "internal/object/location"},
 		outside: []string{"github.com/minio/minio-go/v7"}},
 	"internal/object/s3": {ours: []string{"internal/object", "internal/object/location"},
@@ -63,8 +64,8 @@ var allowed = map[string]struct{ ours, outside []string }{
 		"internal/shapelog", "serve/body", "serve/lru", "serve/params", "serve/pulse"}, outside: []string{"golang.org/x/sync"}},
 
 	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/garbage", "internal/localpg", "internal/object", "internal/object/dir",
-		"internal/object/location", "internal/object/minio", "internal/object/s3", "internal/shape", "internal/shapelog", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
-		"golang.org/x/sync", "golang.org/x/term", "github.com/jackc/pgx/v5"}},
+		"internal/object/location", "internal/object/meter", "internal/object/minio", "internal/object/s3", "internal/shape", "internal/shapelog", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
+		"golang.org/x/sync", "golang.org/x/term", "github.com/jackc/pgx/v5", "github.com/prometheus/client_golang"}},
 
 	// What only tests use may use everything below the planes, and Postgres.
 	"tests/harness": {ours: []string{"internal/localpg", "internal/pg", "internal/shape"},

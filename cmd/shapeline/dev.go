@@ -24,6 +24,7 @@ type devCmd struct {
 	bucketFlags
 	databaseFlags
 	serveFlags
+	metricsFlags
 }
 
 // Run runs all planes until ctx ends.
@@ -37,7 +38,7 @@ func (c *devCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return fmt.Errorf("listen on %s: %w (choose another address with --listen)", addr, err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	err = c.start(ctx, group, ln, log)
+	err = c.begin(ctx, group, ln, log)
 	if err != nil {
 		group.Go(func() error { return err }) // ends what has started
 		_ = ln.Close()
@@ -45,7 +46,7 @@ func (c *devCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return errors.Join(err, group.Wait())
 }
 
-func (c *devCmd) start(ctx context.Context, group *errgroup.Group, ln net.Listener, log *slog.Logger) error {
+func (c *devCmd) begin(ctx context.Context, group *errgroup.Group, ln net.Listener, log *slog.Logger) error {
 	group.Go(warm)
 	store, err := c.open(ctx, log)
 	if err != nil {
@@ -72,6 +73,7 @@ func (c *devCmd) start(ctx context.Context, group *errgroup.Group, ln net.Listen
 	group.Go(func() error { return svc.Run(ctx) })
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error { return serveOn(ctx, ln, srv, srv.Drain) })
+	c.start(ctx, group, store, func() bool { return svc.Status().State == ingest.Active }, log)
 	group.Go(func() error { return greet(ctx, svc, publicURL(ln.Addr()), table) })
 	return nil
 }

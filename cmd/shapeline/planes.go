@@ -30,6 +30,7 @@ type ingestCmd struct {
 	Listen      string `help:"Address of /v1/health." default:":3001" env:"SHAPELINE_LISTEN"`
 	bucketFlags
 	databaseFlags
+	metricsFlags
 }
 
 // Run follows the database until ctx ends.
@@ -45,6 +46,7 @@ func (c *ingestCmd) Run(ctx context.Context, log *slog.Logger) error {
 	group.Go(warm)
 	group.Go(func() error { return svc.Run(ctx) })
 	group.Go(func() error { return listen(ctx, c.Listen, svc, log, nil) })
+	c.start(ctx, group, store, func() bool { return svc.Status().State == ingest.Active }, log)
 	return group.Wait()
 }
 
@@ -61,6 +63,7 @@ type serveCmd struct {
 	Insecure bool   `help:"Let everybody read everything." env:"ELECTRIC_INSECURE"`
 	bucketFlags
 	serveFlags
+	metricsFlags
 }
 
 // Run answers clients until ctx ends.
@@ -73,12 +76,13 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	if err := object.SelfTest(ctx, store); err != nil {
-		return fmt.Errorf("test the bucket: %w", err)
+		return err
 	}
 	srv := serve.New(c.config(store, nil, log))
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error { return listen(ctx, address(c.Listen, c.Port), srv, log, srv.Drain) })
+	c.start(ctx, group, store, func() bool { ready, _, _ := srv.Health(); return ready }, log)
 	return group.Wait()
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/shapeline/shapeline/internal/object"
 	"github.com/shapeline/shapeline/internal/object/dir"
 	"github.com/shapeline/shapeline/internal/object/location"
+	"github.com/shapeline/shapeline/internal/object/meter"
 	"github.com/shapeline/shapeline/internal/object/minio"
 	"github.com/shapeline/shapeline/internal/object/s3"
 	"github.com/shapeline/shapeline/serve"
@@ -27,8 +28,8 @@ type bucketFlags struct {
 	StorageDir string `hidden:"" env:"ELECTRIC_STORAGE_DIR"`
 }
 
-// open returns the store, which has not been touched but for what its driver needs.
-func (f bucketFlags) open(ctx context.Context, log *slog.Logger) (object.Store, error) {
+// open returns the store, which has not been touched but for what its driver needs, and counts what is asked of it.
+func (f bucketFlags) open(ctx context.Context, log *slog.Logger) (*meter.Store, error) {
 	bucket := f.Bucket
 	if f.StorageDir != "" && bucket == "file://.shapeline" {
 		bucket = "file://" + f.StorageDir
@@ -49,7 +50,7 @@ func (f bucketFlags) open(ctx context.Context, log *slog.Logger) (object.Store, 
 	if err != nil {
 		return nil, err
 	}
-	return withCrashPoints(store, log), nil
+	return meter.New(withCrashPoints(store, log)), nil
 }
 
 // databaseFlags say what ingest follows and how.

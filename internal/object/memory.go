@@ -31,7 +31,7 @@ func NewMemory() *Memory { return &Memory{objects: make(map[string]memoryObject)
 
 // Caps implements Store.
 func (m *Memory) Caps() Caps {
-	return Caps{Name: "memory", FlushInterval: time.Millisecond, ProbeInterval: time.Millisecond}
+	return Caps{Name: "memory", FlushInterval: time.Millisecond, ProbeInterval: time.Millisecond, ListInterval: 5 * time.Millisecond}
 }
 
 // Get implements Reader.

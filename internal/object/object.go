@@ -110,4 +110,5 @@ type Caps struct {
 	Name          string        // for logs: "memory", "directory", ...
 	FlushInterval time.Duration // default pause between segments under load
 	ProbeInterval time.Duration // default pause between probes while somebody waits
+	ListInterval  time.Duration // default pause between lists for what others may have left; lists cost as much as puts
 }

@@ -35,6 +35,7 @@ const (
 
 	flushInterval = 5 * time.Millisecond
 	probeInterval = 2 * time.Millisecond
+	listInterval  = 20 * time.Millisecond
 
 	// attemptsMax bounds how often a Put makes its folder again when another process removes it, empty, meanwhile.
 	attemptsMax = 8
@@ -123,7 +124,7 @@ func (d *Dir) sweep() error {
 
 // Caps implements object.Store.
 func (d *Dir) Caps() object.Caps {
-	return object.Caps{Name: "directory", FlushInterval: flushInterval, ProbeInterval: probeInterval}
+	return object.Caps{Name: "directory", FlushInterval: flushInterval, ProbeInterval: probeInterval, ListInterval: listInterval}
 }
 
 // Get implements object.Reader.

@@ -83,7 +83,9 @@ func Open(l location.Location) (*Store, error) {
 
 // Caps implements object.Store.
 func (s *Store) Caps() object.Caps {
-	return object.Caps{Name: "MinIO", FlushInterval: 100 * time.Millisecond, ProbeInterval: 20 * time.Millisecond}
+	return object.Caps{
+		Name: "MinIO", FlushInterval: 100 * time.Millisecond, ProbeInterval: 20 * time.Millisecond, ListInterval: 250 * time.Millisecond,
+	}
 }
 
 // Get implements object.Store.

@@ -79,9 +79,13 @@ func Open(ctx context.Context, l location.Location) (*Store, error) {
 // Caps implements object.Store.
 func (s *Store) Caps() object.Caps {
 	if s.loc.Express() {
-		return object.Caps{Name: "S3 Express", FlushInterval: 50 * time.Millisecond, ProbeInterval: 20 * time.Millisecond}
+		return object.Caps{
+			Name: "S3 Express", FlushInterval: 50 * time.Millisecond, ProbeInterval: 20 * time.Millisecond, ListInterval: time.Second,
+		}
 	}
-	return object.Caps{Name: "S3", FlushInterval: 250 * time.Millisecond, ProbeInterval: 50 * time.Millisecond}
+	return object.Caps{
+		Name: "S3", FlushInterval: 250 * time.Millisecond, ProbeInterval: 50 * time.Millisecond, ListInterval: time.Second,
+	}
 }
 
 func (s *Store) key(key string) *string { return aws.String(s.loc.Prefix + key) }
