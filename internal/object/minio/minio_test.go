@@ -33,3 +33,19 @@ func TestConform(t *testing.T) {
 		})
 	}
 }
+
+func TestDriver(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", objecttest.DriverUser)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", objecttest.DriverSecret)
+	objecttest.ConformDriver(t, func(t *testing.T, addr, query string) object.Store {
+		l, err := location.Parse("minio://" + addr + "/bucket/prefix?tls=false&region=us-east-1" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := minio.Open(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}

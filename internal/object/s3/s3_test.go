@@ -35,3 +35,20 @@ func TestConform(t *testing.T) {
 		})
 	}
 }
+
+func TestDriver(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", objecttest.DriverUser)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", objecttest.DriverSecret)
+	objecttest.ConformDriver(t, func(t *testing.T, addr, query string) object.Store {
+		t.Setenv("AWS_ENDPOINT_URL_S3", "http://"+addr)
+		l, err := location.Parse("s3://bucket/prefix?region=us-east-1" + query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := s3.Open(t.Context(), l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}
