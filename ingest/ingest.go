@@ -48,7 +48,11 @@ type Config struct {
 	Store         object.Store
 	Log           *slog.Logger
 	FlushInterval time.Duration // between segments under load; default the store's
-	ChunkBytes    uint64        // from which size on a chunk of a shape's log is closed
+
+	// RequestsInterval is the pause between looks at requests/; default the store's ListInterval.
+	RequestsInterval time.Duration
+
+	ChunkBytes uint64 // from which size on a chunk of a shape's log is closed
 
 	// Stored, if set, is called after each segment became durable: a reader in this process may look at once.
 	Stored func()
@@ -84,6 +88,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.FlushInterval == 0 {
 		cfg.FlushInterval = cfg.Store.Caps().FlushInterval
+	}
+	if cfg.RequestsInterval == 0 {
+		cfg.RequestsInterval = max(cfg.Store.Caps().ListInterval, time.Millisecond)
 	}
 	if cfg.ChunkBytes == 0 {
 		cfg.ChunkBytes = ChunkBytesDefault

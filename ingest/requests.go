@@ -34,7 +34,7 @@ func (s *Service) watchRequests(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(requestsAtATime)
 	defer func() { _ = group.Wait() }() // each logs its own trouble
-	ticker := time.NewTicker(s.cfg.Store.Caps().ListInterval)
+	ticker := time.NewTicker(s.cfg.RequestsInterval)
 	defer ticker.Stop()
 	for {
 		select {

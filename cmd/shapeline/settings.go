@@ -60,6 +60,7 @@ type databaseFlags struct {
 	DBPoolSize            int           `help:"Connections for everything but replication." default:"20" env:"ELECTRIC_DB_POOL_SIZE"`
 	ManualTablePublishing bool          `help:"Never change the publication or a replica identity; only check them." env:"ELECTRIC_MANUAL_TABLE_PUBLISHING"`
 	FlushInterval         time.Duration `help:"Pause between segments under load; 0 is the bucket's own." default:"0" env:"SHAPELINE_FLUSH_INTERVAL"`
+	RequestsInterval      time.Duration `help:"Pause between looks for what serve processes ask through the bucket; 0 is the bucket's own." default:"0" env:"SHAPELINE_REQUESTS_INTERVAL"`
 	ChunkBytes            uint64        `help:"From how many bytes on a chunk of a shape's log is closed." default:"10485760" env:"SHAPELINE_CHUNK_BYTES,ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD"`
 }
 
@@ -69,7 +70,7 @@ func (f databaseFlags) config(databaseURL string, store object.Store, log *slog.
 			URL: databaseURL, PooledURL: f.PooledDatabaseURL, StreamID: f.StreamID, PoolSize: f.DBPoolSize,
 			ManualPublishing: f.ManualTablePublishing,
 		},
-		Store: store, Log: log, FlushInterval: f.FlushInterval, ChunkBytes: f.ChunkBytes,
+		Store: store, Log: log, FlushInterval: f.FlushInterval, RequestsInterval: f.RequestsInterval, ChunkBytes: f.ChunkBytes,
 	}
 }
 

@@ -209,7 +209,7 @@ func (s *StoreServer) URL(bucket string) string {
 // Env is what a process needs to reach the server.
 func (s *StoreServer) Env() []string {
 	return []string{"AWS_ACCESS_KEY_ID=" + StoreUser, "AWS_SECRET_ACCESS_KEY=" + StorePassword, "AWS_REGION=us-east-1",
-		"AWS_ENDPOINT_URL_S3=http://" + s.Addr, "AWS_EC2_METADATA_DISABLED=true"}
+		"AWS_ENDPOINT_URL_S3=http://" + s.Addr, "AWS_EC2_METADATA_DISABLED=true", "SHAPELINE_REQUESTS_INTERVAL=100ms"}
 }
 
 // storeKind is the kind of bucket that the tests of this process use: SHAPELINE_TEST_STORE, or a folder.
