@@ -52,7 +52,8 @@ type Config struct {
 	// RequestsInterval is the pause between looks at requests/; default the store's ListInterval.
 	RequestsInterval time.Duration
 
-	ChunkBytes uint64 // from which size on a chunk of a shape's log is closed
+	ChunkBytes uint64        // from which size on a chunk of a shape's log is closed
+	Retention  time.Duration // of what a new base supersedes; default 8 days
 
 	// Stored, if set, is called after each segment became durable: a reader in this process may look at once.
 	Stored func()

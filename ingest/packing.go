@@ -28,5 +28,6 @@ func (l pipelineLog) Append(ctx context.Context, r segment.Record) error {
 func (e *engine) compactor() *compact.Compactor {
 	return compact.New(compact.Config{
 		Store: e.s.cfg.Store, State: e.state, Log: pipelineLog{e}, Sweeper: e.writer, Epoch: e.writer.Epoch(), Logger: e.s.log,
+		PageBytes: int(e.chunkBytes), Retention: e.s.cfg.Retention,
 	})
 }

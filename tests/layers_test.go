@@ -36,6 +36,7 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"internal/shapelog": {ours: []string{"internal/object", "internal/segment", "internal/pg"}},
 	"internal/catalog":  {ours: []string{"internal/object", "internal/segment", "internal/shape", "internal/pg"}},
 
+	"internal/entries": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 	"internal/audit":   {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 	"internal/garbage": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 
@@ -50,7 +51,8 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"ingest/base": {ours: []string{"internal/catalog", "internal/object", "internal/pg", "internal/segment", "internal/shape"},
 		outside: []string{"golang.org/x/sync"}},
 
-	"ingest/compact": {ours: []string{"internal/catalog", "internal/garbage", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"},
+	"ingest/rebase": {ours: []string{"ingest/base", "internal/catalog", "internal/entries", "internal/object", "internal/pg", "internal/segment", "internal/shape"}},
+	"ingest/compact": {ours: []string{"ingest/rebase", "internal/catalog", "internal/garbage", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"},
 		outside: []string{"golang.org/x/sync"}},
 	"ingest": {ours: []string{"ingest/base", "ingest/compact", "ingest/match", "ingest/pgoutput", "ingest/postgres", "ingest/where", "internal/catalog",
 		"internal/object", "internal/pg", "internal/segment", "internal/shape", "internal/shapelog"},

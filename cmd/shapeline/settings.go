@@ -62,6 +62,7 @@ type databaseFlags struct {
 	FlushInterval         time.Duration `help:"Pause between segments under load; 0 is the bucket's own." default:"0" env:"SHAPELINE_FLUSH_INTERVAL"`
 	RequestsInterval      time.Duration `help:"Pause between looks for what serve processes ask through the bucket; 0 is the bucket's own." default:"0" env:"SHAPELINE_REQUESTS_INTERVAL"`
 	ChunkBytes            uint64        `help:"From how many bytes on a chunk of a shape's log is closed." default:"10485760" env:"SHAPELINE_CHUNK_BYTES,ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD"`
+	Retention             time.Duration `help:"How long a shape's old rows and log are kept once a new base has superseded them." default:"192h" env:"SHAPELINE_RETENTION"`
 }
 
 func (f databaseFlags) config(databaseURL string, store object.Store, log *slog.Logger) ingest.Config {
@@ -71,6 +72,7 @@ func (f databaseFlags) config(databaseURL string, store object.Store, log *slog.
 			ManualPublishing: f.ManualTablePublishing,
 		},
 		Store: store, Log: log, FlushInterval: f.FlushInterval, RequestsInterval: f.RequestsInterval, ChunkBytes: f.ChunkBytes,
+		Retention: f.Retention,
 	}
 }
 

@@ -79,6 +79,17 @@ func (w *Writer) Bytes() uint64 {
 func (w *Writer) Row(p *shape.Projection, row pg.Row) error {
 	w.comma()
 	w.page = p.AppendRow(w.page, row)
+	return w.added()
+}
+
+// Change adds a row of an earlier base or of the log. The error is as Row's.
+func (w *Writer) Change(p *shape.Projection, c *shape.Change) error {
+	w.comma()
+	w.page = p.AppendAsRow(w.page, c)
+	return w.added()
+}
+
+func (w *Writer) added() error {
 	w.rows++
 	if len(w.page)-segment.PageHeaderBytes-1 < min(pageBytes[min(int(w.base.Pages), len(pageBytes)-1)], w.bytesMax) {
 		return nil

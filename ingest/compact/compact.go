@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shapeline/shapeline/ingest/rebase"
 	"github.com/shapeline/shapeline/internal/catalog"
 	"github.com/shapeline/shapeline/internal/garbage"
 	"github.com/shapeline/shapeline/internal/object"
@@ -32,6 +33,11 @@ const (
 	packBytes   = 8 << 20
 
 	segmentsAhead = 4 // read at the same time
+
+	// settleAfter is how long no segment must have come for the log to be at rest: then less is packed than else,
+	// settledSegments or what a shape needs for a new base, and shapes get bases that are worth it to whoever comes next.
+	settleAfter     = 10 * time.Second
+	settledSegments = 8
 
 	retryMin = time.Second
 	retryMax = time.Minute
@@ -71,6 +77,9 @@ type Config struct {
 	Sweeper Sweeper
 	Epoch   uint64 // of the writer
 	Logger  *slog.Logger
+
+	PageBytes int           // of the pages of new bases, at most
+	Retention time.Duration // of what a new base supersedes; default rebase.RetentionDefault
 }
 
 // Compactor packs one log. It is for one goroutine.
@@ -78,25 +87,35 @@ type Compactor struct {
 	cfg  Config
 	next uint64 // the first segment that is not packed, or known to hold nothing
 
+	rebaser *rebase.Rebaser
+
 	swept, collected time.Time
 }
 
 // New returns a compactor that goes on where the state says that the last one ended.
 func New(cfg Config) *Compactor {
-	return &Compactor{cfg: cfg, next: cfg.State.Floor(), swept: time.Now()}
+	return &Compactor{cfg: cfg, next: cfg.State.Floor(), swept: time.Now(), rebaser: rebase.New(rebase.Config{
+		Store: cfg.Store, State: cfg.State, Log: cfg.Log, PageBytes: cfg.PageBytes, Retention: cfg.Retention, Logger: cfg.Logger,
+	})}
 }
 
-// Run packs each time that wake says that segments have become durable, until ctx ends or another writer has taken
-// over. It does nothing in between (R7).
+// Run packs each time that wake says that segments have become durable, and once more when none has for a while, until
+// ctx ends or another writer has taken over. It does nothing in between (R7).
 func (c *Compactor) Run(ctx context.Context, wake <-chan struct{}) error {
 	pause := retryMin
+	settle := time.NewTimer(settleAfter)
+	defer settle.Stop()
 	for {
+		settled := false
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-wake:
+			settle.Reset(settleAfter)
+		case <-settle.C:
+			settled = true
 		}
-		err := c.Work(ctx)
+		err := c.Work(ctx, settled)
 		switch {
 		case err == nil:
 			pause = retryMin
@@ -114,17 +133,32 @@ func (c *Compactor) Run(ctx context.Context, wake <-chan struct{}) error {
 		}
 		retry.Stop()
 		pause = min(2*pause, retryMax)
+		settle.Reset(settleAfter)
 	}
 }
 
-// Work packs what there is to pack, and sweeps now and then.
-func (c *Compactor) Work(ctx context.Context) error {
+// Work packs what there is to pack, makes the bases that are due, and sweeps now and then. settled says that the log is
+// at rest.
+func (c *Compactor) Work(ctx context.Context, settled bool) error {
+	least, packed := uint64(segmentsMin), settled
+	if settled {
+		least = settledSegments
+		if c.cfg.State.Loose() >= rebase.SettledMin {
+			least = 1
+		}
+	}
 	for {
 		last := min(c.cfg.Log.Durable(), c.cfg.State.Packable())
-		if last < c.next || last-c.next+1 < segmentsMin {
+		if last < c.next || last-c.next+1 < least {
 			break
 		}
 		if err := c.pack(ctx, min(last, c.next+segmentsMax-1)); err != nil {
+			return err
+		}
+		packed = true
+	}
+	if packed {
+		if err := c.rebaser.Work(ctx, settled); err != nil {
 			return err
 		}
 	}
@@ -140,6 +174,9 @@ func (c *Compactor) Work(ctx context.Context) error {
 		return err
 	}
 	c.collected = time.Now()
+	if err := c.rebaser.Trim(ctx, time.Now()); err != nil {
+		return err
+	}
 	return c.collect(ctx)
 }
 
@@ -193,6 +230,7 @@ func (c *Compactor) pack(ctx context.Context, last uint64) error {
 		}
 	}
 	c.next = end + 1
+	c.rebaser.Earn(uint64(pack.Size))
 	c.cfg.Logger.Debug("packed", "first", pack.First, "last", pack.Last, "bytes", pack.Size)
 	return nil
 }

@@ -267,7 +267,7 @@ func TestHistories(t *testing.T) {
 			old, _ := r.state.Plan(shape.Handle{Shape: 1}, shape.SnapshotEnd)
 			segments := len(r.state.Extents(1))
 
-			if err := r.compactor().Work(t.Context()); err != nil {
+			if err := r.compactor().Work(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			compare := func(when string) {
@@ -319,7 +319,7 @@ func TestHistories(t *testing.T) {
 			}
 			r.open()
 			compare("taken over")
-			if err := r.compactor().Work(t.Context()); err != nil {
+			if err := r.compactor().Work(t.Context(), false); err != nil {
 				t.Fatal(err)
 			}
 			compare("packed by the next")
@@ -341,7 +341,7 @@ func TestFailures(t *testing.T) {
 	for k := 1; ; k++ {
 		c := r.compactor()
 		store.failAt(k)
-		err := c.Work(t.Context())
+		err := c.Work(t.Context(), false)
 		reached := store.failAt(0)
 		if got, rerr := r.entries(body.NewSource(store, 1<<20), 1, shape.SnapshotEnd); rerr != nil || got != want {
 			t.Fatalf("after failure %d (%v): %v", k, err, rerr)
@@ -409,7 +409,7 @@ func TestQuiet(t *testing.T) {
 		r.flush(segment.Frame{Visible: 5, End: 6})
 	}
 	c := compact.New(compact.Config{State: r.state, Log: r, Logger: slog.New(slog.DiscardHandler)}) // no store at all
-	if err := c.Work(t.Context()); err != nil {
+	if err := c.Work(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	r.close()

@@ -80,6 +80,7 @@ type Rebase struct {
 	Gen  uint32       `json:"gen"`  // Handle.Base: drawn at random, never 0
 	At   shape.Offset `json:"-"`    // the rows are those after this entry
 	Made int64        `json:"made"` // by the clock of the ingest that made it, Unix seconds
+	Log  uint64       `json:"log"`  // bytes of the entries that it took in, since the base before
 	Base
 }
 
@@ -110,6 +111,7 @@ type Extent struct {
 	Seq         uint64
 	Pack        *Pack
 	First, Last shape.Offset
+	Bytes       uint64 // of the entries, as they came
 }
 
 // span returns the segments whose entries x stands for.

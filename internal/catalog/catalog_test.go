@@ -134,9 +134,9 @@ func TestCutTransaction(t *testing.T) {
 		t.Errorf("delta %+v", d)
 	}
 	want := []catalog.Extent{
-		{Seq: 1, First: shape.At(10, 0), Last: shape.At(10, 0)},
-		{Seq: 3, First: shape.At(20, 0), Last: shape.At(20, 0)},
-		{Seq: 4, First: shape.At(20, 2), Last: shape.At(20, 2)},
+		{Seq: 1, First: shape.At(10, 0), Last: shape.At(10, 0), Bytes: 10},
+		{Seq: 3, First: shape.At(20, 0), Last: shape.At(20, 0), Bytes: 10},
+		{Seq: 4, First: shape.At(20, 2), Last: shape.At(20, 2), Bytes: 10},
 	}
 	if got := extents(t, s, 5, shape.SnapshotEnd); !reflect.DeepEqual(got, want) {
 		t.Errorf("extents %+v", got)

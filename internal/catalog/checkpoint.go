@@ -145,7 +145,7 @@ func (o *opened) append(b []byte, t *packTable) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(o.info.ID))
 	b = appendBytes(b, body)
 	b = appendOffset(b, o.last)
-	b = binary.AppendUvarint(b, o.unclosed)
+	b = binary.AppendUvarint(binary.AppendUvarint(b, o.unclosed), o.history)
 	b = binary.AppendUvarint(b, uint64(len(o.extents)))
 	for _, e := range o.extents {
 		if e.Pack != nil {
@@ -153,7 +153,7 @@ func (o *opened) append(b []byte, t *packTable) []byte {
 		} else {
 			b = binary.AppendUvarint(b, e.Seq<<1)
 		}
-		b = appendOffset(appendOffset(b, e.First), e.Last)
+		b = binary.AppendUvarint(appendOffset(appendOffset(b, e.First), e.Last), e.Bytes)
 	}
 	b = binary.AppendUvarint(b, uint64(len(o.chunks)))
 	for _, c := range o.chunks {
@@ -162,7 +162,7 @@ func (o *opened) append(b []byte, t *packTable) []byte {
 	b = binary.AppendUvarint(b, uint64(len(o.rebases)))
 	for _, r := range o.rebases {
 		b = appendOffset(binary.AppendUvarint(b, uint64(r.Gen)), r.At)
-		for _, v := range []uint64{uint64(r.Made), uint64(r.Pages), r.Rows, r.Bytes} {
+		for _, v := range []uint64{uint64(r.Made), r.Log, uint64(r.Pages), r.Rows, r.Bytes} {
 			b = binary.AppendUvarint(b, v)
 		}
 	}
@@ -285,11 +285,11 @@ func readOpened(r *segment.Reader, packs []*Pack) *opened {
 		return nil
 	}
 	body.ID = id
-	o := &opened{info: body.Info, base: body.Base, last: readOffset(r), unclosed: r.Uvarint()}
-	o.extents = make([]Extent, r.Count(5))
+	o := &opened{info: body.Info, base: body.Base, last: readOffset(r), unclosed: r.Uvarint(), history: r.Uvarint()}
+	o.extents = make([]Extent, r.Count(6))
 	for i := range o.extents {
 		v := r.Uvarint()
-		o.extents[i] = Extent{Seq: v >> 1, First: readOffset(r), Last: readOffset(r)}
+		o.extents[i] = Extent{Seq: v >> 1, First: readOffset(r), Last: readOffset(r), Bytes: r.Uvarint()}
 		if v&1 == 0 {
 			continue
 		}
@@ -303,8 +303,8 @@ func readOpened(r *segment.Reader, packs []*Pack) *opened {
 	for i := range o.chunks {
 		o.chunks[i] = readOffset(r)
 	}
-	for range r.Count(7) {
-		o.rebases = append(o.rebases, Rebase{Gen: uint32(r.Uvarint()), At: readOffset(r), Made: int64(r.Uvarint()),
+	for range r.Count(8) {
+		o.rebases = append(o.rebases, Rebase{Gen: uint32(r.Uvarint()), At: readOffset(r), Made: int64(r.Uvarint()), Log: r.Uvarint(),
 			Base: Base{Pages: uint32(r.Uvarint()), Rows: r.Uvarint(), Bytes: r.Uvarint()}})
 	}
 	if r.Uvarint() != 0 {

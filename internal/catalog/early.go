@@ -29,8 +29,10 @@ type before struct {
 	applied  uint64
 	extents  int
 	ended    shape.Offset // the last extent's Last
+	bytes    uint64       // and its Bytes
 	chunks   int
 	unclosed uint64
+	history  uint64
 }
 
 // save keeps o as it is, unless it has changed in this segment already.
@@ -38,9 +40,10 @@ func (u *undo) save(o *opened) {
 	if _, ok := u.shapes[o]; ok {
 		return
 	}
-	b := before{last: o.last, applied: o.applied, extents: len(o.extents), chunks: len(o.chunks), unclosed: o.unclosed}
+	b := before{last: o.last, applied: o.applied, extents: len(o.extents), chunks: len(o.chunks), unclosed: o.unclosed,
+		history: o.history}
 	if b.extents > 0 {
-		b.ended = o.extents[b.extents-1].Last
+		b.ended, b.bytes = o.extents[b.extents-1].Last, o.extents[b.extents-1].Bytes
 	}
 	u.shapes[o] = b
 }
@@ -85,12 +88,12 @@ func (s *State) Rollback() []shape.ID {
 	var shorter []shape.ID
 	for _, u := range slices.Backward(s.journal) {
 		for o, b := range u.shapes {
-			o.last, o.applied, o.unclosed = b.last, b.applied, b.unclosed
+			o.last, o.applied, o.unclosed, o.history = b.last, b.applied, b.unclosed, b.history
 			// Plans may hold what lies behind: the next entries get elements of their own.
 			o.extents, o.chunks = slices.Clip(o.extents[:b.extents]), slices.Clip(o.chunks[:b.chunks])
 			if b.extents > 0 && o.extents[b.extents-1].Last != b.ended {
 				o.extents = slices.Clone(o.extents)
-				o.extents[b.extents-1].Last = b.ended
+				o.extents[b.extents-1].Last, o.extents[b.extents-1].Bytes = b.ended, b.bytes
 			}
 			shorter = append(shorter, o.info.ID)
 		}

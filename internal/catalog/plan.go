@@ -127,6 +127,21 @@ func (s *State) Floor() uint64 {
 	return floor
 }
 
+// Loose returns the bytes of entries that the shape which has most of them has in segments rather than packs.
+func (s *State) Loose() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var most uint64
+	for _, o := range s.shapes {
+		var bytes uint64
+		for i := len(o.extents) - 1; i >= 0 && o.extents[i].Pack == nil; i-- {
+			bytes += o.extents[i].Bytes
+		}
+		most = max(most, bytes)
+	}
+	return most
+}
+
 // Stretch is what a shape has in a run of segments.
 type Stretch struct {
 	ID      shape.ID
@@ -209,6 +224,51 @@ func (s *Shape) Newest() shape.Handle {
 		h.Base = s.Rebases[n-1].Gen
 	}
 	return h
+}
+
+// NewestBase is the one of Newest; nil while the first is being written.
+func (s *Shape) NewestBase() *Base {
+	if n := len(s.Rebases); n > 0 {
+		return &s.Rebases[n-1].Base
+	}
+	return s.Base
+}
+
+// History is what a shape has behind its newest base, as far as that lies in packs: a new base can begin behind it.
+type History struct {
+	Shape
+	Packed []Extent // ascending; shared: read only
+	Bytes  uint64   // of the entries in Packed
+}
+
+// Histories returns the shapes that have at least so many bytes in packs behind their newest base, which is complete;
+// the most first.
+func (s *State) Histories(least uint64) []History {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var all []History
+	for _, o := range s.shapes {
+		if o.history < max(least, 1) || o.base == nil {
+			continue
+		}
+		begins, bytes := shape.SnapshotEnd, o.history
+		if n := len(o.rebases); n > 0 {
+			begins = o.rebases[n-1].At
+		}
+		from, to := 0, len(o.extents)
+		for to > 0 && o.extents[to-1].Pack == nil {
+			to--
+			bytes -= min(bytes, o.extents[to].Bytes)
+		}
+		for from < to && o.extents[from].Last.Compare(begins) <= 0 {
+			from++
+		}
+		if from < to && bytes >= least {
+			all = append(all, History{o.shape(), o.extents[from:to:to], bytes})
+		}
+	}
+	slices.SortFunc(all, func(a, b History) int { return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.ID, b.ID)) })
+	return all
 }
 
 // Shapes returns all shapes, in the order of their IDs.

@@ -23,6 +23,7 @@ type opened struct {
 	applied  uint64         // the segment whose Apply made the last extent
 	chunks   []shape.Offset // ends of the closed chunks of the log
 	unclosed uint64         // bytes of entries after the last closed chunk
+	history  uint64         // bytes of entries behind the newest base
 }
 
 // State is the fold. One goroutine applies, any number read.
@@ -161,6 +162,7 @@ func (s *State) record(r *segment.Record, d *Delta) error {
 		body.Rebase.At = shape.At(pg.LSN(body.At.Tx), body.At.Op)
 		if o := s.shapes[r.Shape]; o != nil {
 			o.rebases = append(slices.Clip(o.rebases), body.Rebase)
+			o.history -= min(body.Log, o.history)
 			d.Rebased = append(d.Rebased, r.Shape)
 		}
 	case kindTrimmed:
@@ -226,11 +228,13 @@ func (s *State) add(o *opened, e pendingPosting) bool {
 	o.last = e.offset
 	if n := len(o.extents); n > 0 && o.extents[n-1].Pack == nil && o.extents[n-1].Seq == e.seq && o.applied == s.seq {
 		o.extents[n-1].Last = e.offset
+		o.extents[n-1].Bytes += uint64(e.bytes)
 	} else {
-		o.extents = append(o.extents, Extent{Seq: e.seq, First: e.offset, Last: e.offset})
+		o.extents = append(o.extents, Extent{Seq: e.seq, First: e.offset, Last: e.offset, Bytes: uint64(e.bytes)})
 		o.applied = s.seq
 	}
 	o.unclosed += uint64(e.bytes)
+	o.history += uint64(e.bytes)
 	if e.chunkEnd {
 		o.chunks = append(o.chunks, e.offset)
 		o.unclosed = 0
@@ -265,6 +269,9 @@ func (s *State) collapse(body *packedBody) {
 			in = c
 		}
 		one := Extent{Pack: in, First: o.extents[from].First, Last: o.extents[to-1].Last}
+		for _, x := range o.extents[from:to] {
+			one.Bytes += x.Bytes
+		}
 		extents := make([]Extent, 0, len(o.extents)-(to-from)+1)
 		extents = append(append(extents, o.extents[:from]...), one)
 		o.extents = append(extents, o.extents[to:]...)
