@@ -80,6 +80,7 @@ type Config struct {
 
 	PageBytes int           // of the pages of new bases, at most
 	Retention time.Duration // of what a new base supersedes; default rebase.RetentionDefault
+	History   uint64        // how much log makes a new base worth it; default rebase.HistoryMin
 }
 
 // Compactor packs one log. It is for one goroutine.
@@ -95,7 +96,8 @@ type Compactor struct {
 // New returns a compactor that goes on where the state says that the last one ended.
 func New(cfg Config) *Compactor {
 	return &Compactor{cfg: cfg, next: cfg.State.Floor(), swept: time.Now(), rebaser: rebase.New(rebase.Config{
-		Store: cfg.Store, State: cfg.State, Log: cfg.Log, PageBytes: cfg.PageBytes, Retention: cfg.Retention, Logger: cfg.Logger,
+		Store: cfg.Store, State: cfg.State, Log: cfg.Log, PageBytes: cfg.PageBytes, Retention: cfg.Retention,
+		Least: cfg.History, Logger: cfg.Logger,
 	})}
 }
 
@@ -143,7 +145,7 @@ func (c *Compactor) Work(ctx context.Context, settled bool) error {
 	least, packed := uint64(segmentsMin), settled
 	if settled {
 		least = settledSegments
-		if c.cfg.State.Loose() >= rebase.SettledMin {
+		if c.cfg.State.Loose() >= c.rebaser.SettledMin() {
 			least = 1
 		}
 	}

@@ -26,13 +26,13 @@ import (
 )
 
 const (
-	// historyMin is how much log a shape must have behind its base before that is replaced while changes go on; and it
+	// HistoryMin is how much log a shape must have behind its base before that is replaced while changes go on; and it
 	// must be more than the base.
-	historyMin = 8 << 20
+	HistoryMin = 8 << 20
 
-	// SettledMin is the same once there have been no changes for a while; and it must be more than 1/settledShare of the
-	// base. Together, all that settled shapes are given may not be more than the log has brought.
-	SettledMin   = 64 << 10
+	// A share of that is enough once there have been no changes for a while; and it must be more than 1/settledShare of
+	// the base. Together, all that settled shapes are given may not be more than the log has brought.
+	settledPart  = 128
 	settledShare = 8
 	settledStart = 64 << 20
 
@@ -58,6 +58,7 @@ type Config struct {
 	Log       Log
 	PageBytes int // at most, of a page
 	Retention time.Duration
+	Least     uint64 // instead of HistoryMin
 	Logger    *slog.Logger
 }
 
@@ -75,17 +76,23 @@ func New(cfg Config) *Rebaser {
 	if cfg.Retention == 0 {
 		cfg.Retention = RetentionDefault
 	}
+	if cfg.Least == 0 {
+		cfg.Least = HistoryMin
+	}
 	return &Rebaser{cfg: cfg, reader: entries.NewReader(cfg.Store), earned: settledStart, failed: make(map[shape.ID]bool)}
 }
 
 // Earn says that the log has grown by n bytes.
 func (r *Rebaser) Earn(n uint64) { r.earned += n }
 
+// SettledMin is how much log a shape must have for a new base once the log is at rest.
+func (r *Rebaser) SettledMin() uint64 { return max(r.cfg.Least/settledPart, 1) }
+
 // Work makes the bases that are due. settled says that there have been no changes for a while.
 func (r *Rebaser) Work(ctx context.Context, settled bool) error {
-	least := uint64(historyMin)
+	least := r.cfg.Least
 	if settled {
-		least = SettledMin
+		least = r.SettledMin()
 	}
 	for _, h := range r.cfg.State.Histories(least) {
 		if r.failed[h.ID] || h.Definition.Log == shape.LogChangesOnly || !r.due(&h, settled) {
@@ -108,7 +115,7 @@ func (r *Rebaser) Work(ctx context.Context, settled bool) error {
 // due reports whether a history is worth a new base.
 func (r *Rebaser) due(h *catalog.History, settled bool) bool {
 	rows := h.NewestBase().Bytes
-	if h.Bytes >= historyMin && h.Bytes > rows {
+	if h.Bytes >= r.cfg.Least && h.Bytes > rows {
 		return true
 	}
 	if !settled || h.Bytes < rows/settledShare || rows+h.Bytes > r.earned {
