@@ -51,9 +51,10 @@ stores: ## the end-to-end tests on MinIO and VersityGW, which it builds
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@infra/fuzz.sh $(FUZZTIME)
 
-soak: ## the long runs: SEEDS simulations of the log, SCALE rounds of crashes, a million rows
+soak: ## the long runs: SEEDS simulations of the log, 60,000 clients of random histories, SCALE rounds of crashes, a million rows
 	@infra/need.sh postgres node
 	SHAPELINE_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run 'TestSim|TestEachRule' ./internal/shapelog
+	SHAPELINE_SIM_CLIENTS=60000 $(GO) test -count=1 -timeout 60m -run TestClientsOfHistories ./ingest/compact
 	SHAPELINE_SIM_CLIENTS=60000 $(GO) test -count=1 -timeout 60m -run TestClientsOfHistories ./ingest/compact
 	SHAPELINE_TEST_E2E=1 SHAPELINE_TEST_SCALE=$(SCALE) $(GO) test -count=1 -p 1 -timeout 120m ./tests/...
 
