@@ -172,13 +172,13 @@ func (c *Compactor) Work(ctx context.Context, settled bool) error {
 	if n > 0 {
 		c.cfg.Logger.Debug("dead segments deleted", "segments", n)
 	}
-	if err != nil || time.Since(c.collected) < collectEvery {
+	if err != nil {
+		return err
+	}
+	if err := c.rebaser.Trim(ctx, time.Now()); err != nil || time.Since(c.collected) < collectEvery {
 		return err
 	}
 	c.collected = time.Now()
-	if err := c.rebaser.Trim(ctx, time.Now()); err != nil {
-		return err
-	}
 	return c.collect(ctx)
 }
 
