@@ -213,7 +213,7 @@ func (e *engine) closeFrame() {
 	}
 	f := e.frame.seal(e.visible, e.end)
 	if len(f.Messages) > 0 || len(f.Records) > 0 {
-		e.builder.Add(f)
+		e.s.cfg.Feed.Publish(e.seq, e.builder.Add(f))
 		e.frames = true
 		if _, err := e.state.Apply(segment.Meta{Seq: e.seq, Epoch: e.writer.Epoch()}, []segment.Frame{*f}); err != nil {
 			panic(fmt.Sprintf("ingest made a frame that it cannot read: %v", err)) // our own records always decode
@@ -244,6 +244,7 @@ func (e *engine) flush(ctx context.Context) error {
 		return fmt.Errorf("append to the log: got slot %d, want %d", seq, e.seq)
 	}
 	e.frames, e.lastFlush = false, time.Now()
+	e.s.logged.Store(e.seq)
 	e.seq++
 	return nil
 }

@@ -22,8 +22,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/shapeline/shapeline/ingest/inbox"
 	"github.com/shapeline/shapeline/ingest/postgres"
 	"github.com/shapeline/shapeline/internal/catalog"
+	"github.com/shapeline/shapeline/internal/feed"
 	"github.com/shapeline/shapeline/internal/object"
 	"github.com/shapeline/shapeline/internal/pg"
 	"github.com/shapeline/shapeline/internal/segment"
@@ -55,8 +57,7 @@ type Config struct {
 	ChunkBytes uint64        // from which size on a chunk of a shape's log is closed
 	Retention  time.Duration // of what a new base supersedes; default 8 days
 
-	// Stored, if set, is called after each segment became durable: a reader in this process may look at once.
-	Stored func()
+	Feed *feed.Hub // where frames go before they are in the bucket
 	// Progress, if set, is told of snapshots; it must not block.
 	Progress func(Progress)
 }
@@ -68,7 +69,8 @@ type Service struct {
 	db        atomic.Pointer[postgres.DB]
 	snapshots chan struct{} // a token for each COPY under way
 
-	wait sync.WaitGroup // goroutines of the term
+	wait   sync.WaitGroup // goroutines of the term
+	logged atomic.Uint64  // the last segment that began to be stored
 
 	mu      sync.Mutex
 	status  Status
@@ -92,6 +94,9 @@ func New(cfg Config) *Service {
 	}
 	if cfg.RequestsInterval == 0 {
 		cfg.RequestsInterval = max(cfg.Store.Caps().ListInterval, time.Millisecond)
+	}
+	if cfg.Feed == nil {
+		cfg.Feed = &feed.Hub{}
 	}
 	if cfg.ChunkBytes == 0 {
 		cfg.ChunkBytes = ChunkBytesDefault
@@ -179,9 +184,7 @@ func (s *Service) runTerm(ctx context.Context, connected *bool) error {
 	e.writer, err = shapelog.OpenWriter(ctx, s.cfg.Store, recovery{e, s.cfg.Store}, shapelog.WriterOptions{
 		OnDurable: func(m segment.Meta) {
 			e.durable.stored(m)
-			if s.cfg.Stored != nil {
-				s.cfg.Stored()
-			}
+			s.cfg.Feed.Durable(m.Seq)
 		},
 	})
 	if err != nil {
@@ -203,6 +206,8 @@ func (s *Service) pipeline(ctx context.Context, e *engine, session *postgres.Ses
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer s.wait.Wait()
 	defer cancel(nil)
+	s.cfg.Feed.Begin(e.writer.Epoch(), e.seq)
+	defer s.cfg.Feed.End()
 	if err := e.resume(ctx, session); err != nil {
 		return err
 	}
@@ -349,11 +354,23 @@ func (s *Service) Drop(ctx context.Context, h shape.Handle) error {
 	return nil
 }
 
+// watchRequests answers what is asked through the bucket until ctx ends.
+func (s *Service) watchRequests(ctx context.Context) {
+	var seen uint64
+	inbox.Watch(ctx, inbox.Config{
+		Store: s.cfg.Store, Shapes: s, Interval: s.cfg.RequestsInterval, Log: s.log,
+		Active: func() bool { return s.Status().State == Active },
+		Rest: func() bool {
+			before := seen
+			seen = s.logged.Load()
+			return s.cfg.Feed.Subscribers() > 0 && seen == before
+		},
+	})
+}
+
 func (s *Service) unavailable(err error) error {
 	s.log.Info("request not served", "err", err)
 	return shape.Unavailable(openRetryAfter, "Failed to create shape, please retry")
 }
-
-func isNotFound(err error) bool { return errors.Is(err, object.ErrNotFound) }
 
 func list(names []string) string { return strings.Join(names, ", ") }

@@ -32,7 +32,7 @@ const (
 func (s *Server) serveShape(w http.ResponseWriter, r *http.Request, q *params.Request, p *permit) error {
 	ctx := r.Context()
 	if !q.Live {
-		if err := s.sync(ctx); err != nil {
+		if err := s.fresh(ctx); err != nil {
 			return err
 		}
 	}

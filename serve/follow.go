@@ -3,73 +3,32 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"time"
-
-	"github.com/shapeline/shapeline/internal/segment"
-	"github.com/shapeline/shapeline/internal/shapelog"
+	"github.com/shapeline/shapeline/internal/catalog"
+	"github.com/shapeline/shapeline/serve/tail"
 )
 
 // Run follows the log until ctx ends. When the log cannot be opened or read it tries again, and meanwhile requests
 // that must be current get 503.
-func (s *Server) Run(ctx context.Context) error {
-	pause := reopenMin
-	for {
-		began := time.Now()
-		err := s.follow(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if time.Since(began) > reopenMax {
-			pause = reopenMin
-		}
-		if !errors.Is(err, shapelog.ErrNoLog) {
-			s.log.Error("the log cannot be followed; trying again", "pause", pause, "err", err)
-		}
-		retry := time.NewTimer(pause)
-		select {
-		case <-retry.C:
-		case <-ctx.Done():
-			retry.Stop()
-			return nil
-		}
-		pause = min(2*pause, reopenMax)
-	}
-}
-
-// follow opens the log and follows it until ctx ends or an error.
-func (s *Server) follow(ctx context.Context) error {
-	f, err := shapelog.OpenFollower(ctx, s.cfg.Store, recovery{s}, shapelog.FollowerOptions{
-		ProbeInterval: s.cfg.Store.Caps().ProbeInterval,
-		Waiting:       func() bool { return s.watchers.Load() > 0 },
-	})
-	if err != nil {
-		return fmt.Errorf("open the log: %w", err)
-	}
-	s.follower.Store(f)
-	defer s.follower.Store(nil)
-	s.loadOnce.Do(func() { close(s.loaded) })
-	return f.Run(ctx)
-}
+func (s *Server) Run(ctx context.Context) error { return s.tail.Run(ctx) }
 
 // Wake tells that the log may have grown, so that nobody has to wait for the next probe.
-func (s *Server) Wake() {
-	if f := s.follower.Load(); f != nil {
-		f.Wake()
-	}
-}
+func (s *Server) Wake() { s.tail.Wake() }
 
 // sync makes the state as new as the bucket is.
-func (s *Server) sync(ctx context.Context) error {
-	f := s.follower.Load()
-	if f == nil {
+func (s *Server) sync(ctx context.Context) error { return tailError(s.tail.Sync(ctx)) }
+
+// fresh makes the state as new as the bucket is, or takes the feed's word that it is.
+func (s *Server) fresh(ctx context.Context) error { return tailError(s.tail.Fresh(ctx)) }
+
+func tailError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, tail.ErrNotOpen):
 		return errLoading
 	}
-	if err := f.Sync(ctx); err != nil {
-		return storeError{err}
-	}
-	return nil
+	return storeError{err}
 }
 
 // watch says that somebody waits for the log to grow, until the function that it returns is called.
@@ -80,36 +39,19 @@ func (s *Server) watch() (done func()) {
 	return func() { s.watchers.Add(-1) }
 }
 
-// recovery folds the log into the server's state. It is shapelog's Recovery.
-type recovery struct{ s *Server }
-
-// Load takes in a state that is not the one before and a segment: all that was assumed may be wrong.
-func (r recovery) Load(ctx context.Context, c shapelog.Checkpoint) error {
-	if err := r.s.state.Load(ctx, r.s.cfg.Store, c.Generation, c.Shards); err != nil {
-		return err
+// changed wakes whom a change of the catalogue concerns.
+func (s *Server) changed(d *catalog.Delta, all bool) {
+	if all {
+		s.waits.wakeAll()
 	}
-	r.s.waits.wakeAll()
-	r.s.pulse.Beat()
-	return nil
-}
-
-// Apply takes in the next segment, and wakes whom it concerns.
-func (r recovery) Apply(seg *segment.Segment) error {
-	s := r.s
-	s.source.Keep(seg)
-	delta, err := s.state.Apply(seg.Meta, seg.Frames)
-	if err != nil {
-		return err
-	}
-	for _, d := range delta.Dropped {
-		if d.Reason != nil {
-			s.refusals.Put(d.Info.ID, d.Reason, 1)
+	for _, drop := range d.Dropped {
+		if drop.Reason != nil {
+			s.refusals.Put(drop.Info.ID, drop.Reason, 1)
 		}
-		s.waits.wake(d.Info.ID)
+		s.waits.wake(drop.Info.ID)
 	}
-	for _, id := range delta.Grown {
+	for _, id := range d.Grown {
 		s.waits.wake(id)
 	}
 	s.pulse.Beat()
-	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/shapeline/shapeline/internal/catalog"
 	"github.com/shapeline/shapeline/internal/shape"
-	"github.com/shapeline/shapeline/internal/shapelog"
 )
 
 const live = "table=items&live=true&handle=1-0&offset="
@@ -78,9 +78,10 @@ func TestParkedReload(t *testing.T) {
 		p.handle("items")
 		answer := later(func() answered { return p.get(live + "0_inf") })
 		synctest.Wait()
-		if err := (recovery{p.s}).Load(t.Context(), shapelog.Checkpoint{}); err != nil {
+		if err := p.s.state.Load(t.Context(), p.store, 0, 0); err != nil {
 			t.Fatal(err)
 		}
+		p.s.changed(&catalog.Delta{}, true)
 		expect(t, <-answer, 409, mustRefetch)
 	})
 }

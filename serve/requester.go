@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shapeline/shapeline/internal/catalog"
+	"github.com/shapeline/shapeline/internal/feed"
 	"github.com/shapeline/shapeline/internal/object"
 	"github.com/shapeline/shapeline/internal/shape"
 )
@@ -17,6 +18,27 @@ const (
 	requestNoAnswer  = "Nobody creates shapes at the moment: ingest is not running or cannot keep up. Please retry."
 	requestPollStart = time.Millisecond // where the store names no ProbeInterval
 )
+
+// reachable asks ingest by HTTP, and through the bucket while it cannot be reached.
+type reachable struct{ ingest, bucket Opener }
+
+// Open implements Opener.
+func (r reachable) Open(ctx context.Context, d shape.Definition) (shape.Handle, error) {
+	h, err := r.ingest.Open(ctx, d)
+	if errors.Is(err, feed.ErrUnreachable) {
+		return r.bucket.Open(ctx, d)
+	}
+	return h, err
+}
+
+// Drop implements Opener.
+func (r reachable) Drop(ctx context.Context, h shape.Handle) error {
+	err := r.ingest.Drop(ctx, h)
+	if errors.Is(err, feed.ErrUnreachable) {
+		return r.bucket.Drop(ctx, h)
+	}
+	return err
+}
 
 // Requester is an Opener that shares nothing with ingest but the bucket: it leaves a request object and looks for
 // what becomes of it, and does nothing at all while nobody asks.

@@ -24,16 +24,18 @@ import (
 	"github.com/shapeline/shapeline/internal/catalog"
 	"github.com/shapeline/shapeline/internal/object"
 	"github.com/shapeline/shapeline/internal/shape"
-	"github.com/shapeline/shapeline/internal/shapelog"
 	"github.com/shapeline/shapeline/serve/body"
 	"github.com/shapeline/shapeline/serve/lru"
 	"github.com/shapeline/shapeline/serve/pulse"
+	"github.com/shapeline/shapeline/serve/tail"
 )
 
 // Config says what a Server does. Store is required; a zero field means the default.
 type Config struct {
 	Store  object.Store
-	Opener Opener       // a Requester over Store
+	Opener Opener       // a Requester over Store, behind Ingest
+	Ingest Opener       // asked first, if set; who cannot reach it leaves a request in the bucket
+	Feed   tail.Feed    // of ingest; none: the bucket alone
 	Log    *slog.Logger // none
 
 	Secret      string // what clients must present; "" lets everybody in
@@ -84,9 +86,7 @@ type Server struct {
 	opener    Opener
 
 	state    *catalog.State
-	follower atomic.Pointer[shapelog.Follower] // nil while the log is not open
-	loaded   chan struct{}                     // closed once the log was read for the first time
-	loadOnce sync.Once
+	tail     *tail.Tail
 	watchers atomic.Int64 // requests that wait for the log to grow
 
 	source    *body.Source
@@ -123,7 +123,6 @@ func New(c Config) *Server {
 			int64(c.CacheMaxAge/time.Second), int64(c.CacheStaleAge/time.Second)),
 		cacheSSE: "public, max-age=" + strconv.FormatInt(max(int64(c.SSETimeout/time.Second)-1, 0), 10),
 		state:    catalog.New(),
-		loaded:   make(chan struct{}),
 		source:   body.NewSource(c.Store, c.SegmentBytes),
 		shelf:    body.NewShelf(c.BodyBytes),
 		handles:  lru.New[string, shape.Handle](handlesMax),
@@ -137,7 +136,14 @@ func New(c Config) *Server {
 			err := s.sync(ctx)
 			return err == nil && s.knows(h), err
 		}}
+		if c.Ingest != nil {
+			s.opener = reachable{c.Ingest, s.opener}
+		}
 	}
+	s.tail = tail.New(tail.Config{
+		Store: c.Store, State: s.state, Bodies: s.source, Feed: c.Feed, Log: c.Log,
+		Waiting: func() bool { return s.watchers.Load() > 0 }, Changed: s.changed,
+	})
 	s.waits = waits{shelf: s.shelf, look: s.look, groups: make(map[shape.ID]map[groupKey]*group)}
 	return s
 }
@@ -152,7 +158,7 @@ func setDefault[T comparable](field *T, value T) {
 // Health reports whether shapes can be read and made; or only read, because another instance is the active one; and
 // if neither, why.
 func (s *Server) Health() (ready, waiting bool, reason string) {
-	if s.follower.Load() == nil {
+	if !s.tail.Open() {
 		return false, false, textLoading
 	}
 	if s.cfg.Health != nil {
@@ -168,14 +174,14 @@ func (s *Server) Drain() { s.drainOnce.Do(func() { close(s.draining) }) }
 // awaitLoaded waits for a server that has just started.
 func (s *Server) awaitLoaded(ctx context.Context) error {
 	select {
-	case <-s.loaded:
+	case <-s.tail.Loaded():
 		return nil
 	default:
 	}
 	limit := time.NewTimer(readyTimeout)
 	defer limit.Stop()
 	select {
-	case <-s.loaded:
+	case <-s.tail.Loaded():
 		return nil
 	case <-limit.C:
 		return errLoading

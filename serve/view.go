@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/shapeline/shapeline/internal/catalog"
@@ -111,13 +112,43 @@ func (s *Server) entries(ctx context.Context, v *view, sse bool) ([]byte, error)
 	if err := s.sync(ctx); err != nil {
 		return nil, err
 	}
-	p, ok := s.state.Plan(v.at, v.after)
-	if !ok || p.Behind {
-		return nil, err // the client's next request is told
+	p, err := s.reaches(ctx, v)
+	if err != nil {
+		return nil, err
 	}
 	p.End = v.plan.End // what v promises
-	return s.source.Entries(ctx, &p, v.after, sse)
+	return s.source.Entries(ctx, p, v.after, sse)
 }
+
+// reaches returns the plan that has all that v promises. That may have to come again: the writer whose frames were shown
+// before they were durable has died, and the next one tells the same (R3, R4).
+func (s *Server) reaches(ctx context.Context, v *view) (*catalog.Plan, error) {
+	defer s.watch()()
+	limit := time.NewTimer(againTimeout)
+	defer limit.Stop()
+	for {
+		beat := s.pulse.Next()
+		p, ok := s.state.Plan(v.at, v.after)
+		switch {
+		case !ok || p.Behind:
+			return nil, fmt.Errorf("%s: %w", v.handle, body.ErrCollected) // the client's next request is told
+		case p.Last.Compare(v.plan.End) >= 0:
+			return &p, nil
+		}
+		select {
+		case <-beat:
+		case <-limit.C:
+			return nil, unavailable(retryStart, textLoading)
+		case <-s.draining:
+			return nil, errDraining
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// againTimeout is how long an answer waits for what has to come again.
+const againTimeout = 10 * time.Second
 
 const textOutOfBounds = "out of bounds for this shape"
 

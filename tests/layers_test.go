@@ -40,6 +40,9 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"internal/audit":   {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 	"internal/garbage": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"}},
 
+	// The feed is how ingest and serve speak when they can: bytes of frames, and requests for shapes.
+	"internal/feed": {ours: []string{"internal/segment", "internal/shape"}},
+
 	"ingest/pgoutput":      {ours: []string{"internal/pg"}},
 	"ingest/where/datum":   {ours: []string{"internal/pg"}},
 	"ingest/where/grammar": {outside: []string{"github.com/wasilibs/go-pgquery", "github.com/pganalyze/pg_query_go/v6"}},
@@ -54,18 +57,20 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"ingest/rebase": {ours: []string{"ingest/base", "internal/catalog", "internal/entries", "internal/object", "internal/pg", "internal/segment", "internal/shape"}},
 	"ingest/compact": {ours: []string{"ingest/rebase", "internal/catalog", "internal/garbage", "internal/object", "internal/segment", "internal/shape", "internal/shapelog"},
 		outside: []string{"golang.org/x/sync"}},
-	"ingest": {ours: []string{"ingest/base", "ingest/compact", "ingest/match", "ingest/pgoutput", "ingest/postgres", "ingest/where", "internal/catalog",
-		"internal/object", "internal/pg", "internal/segment", "internal/shape", "internal/shapelog"},
+	"ingest/inbox": {ours: []string{"internal/catalog", "internal/object", "internal/shape"}, outside: []string{"golang.org/x/sync"}},
+	"ingest": {ours: []string{"ingest/base", "ingest/compact", "ingest/inbox", "ingest/match", "ingest/pgoutput", "ingest/postgres", "ingest/where", "internal/catalog",
+		"internal/feed", "internal/object", "internal/pg", "internal/segment", "internal/shape", "internal/shapelog"},
 		outside: []string{"golang.org/x/sync"}},
 	"serve/params": {ours: []string{"internal/shape"}},
 	"serve/lru":    {},
 	"serve/pulse":  {},
 	"serve/body": {ours: []string{"internal/catalog", "internal/object", "internal/segment", "internal/shape", "internal/shapelog",
 		"serve/lru"}, outside: []string{"golang.org/x/sync"}},
-	"serve": {ours: []string{"internal/catalog", "internal/object", "internal/pg", "internal/segment", "internal/shape",
-		"internal/shapelog", "serve/body", "serve/lru", "serve/params", "serve/pulse"}, outside: []string{"golang.org/x/sync"}},
+	"serve/tail": {ours: []string{"internal/catalog", "internal/feed", "internal/object", "internal/segment", "internal/shapelog"}},
+	"serve": {ours: []string{"internal/catalog", "internal/feed", "internal/object", "internal/pg", "internal/segment", "internal/shape",
+		"serve/body", "serve/lru", "serve/params", "serve/pulse", "serve/tail"}, outside: []string{"golang.org/x/sync"}},
 
-	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/garbage", "internal/localpg", "internal/object", "internal/object/dir",
+	"cmd/shapeline": {ours: []string{"ingest", "ingest/postgres", "ingest/where", "internal/audit", "internal/feed", "internal/garbage", "internal/localpg", "internal/object", "internal/object/dir",
 		"internal/object/location", "internal/object/meter", "internal/object/minio", "internal/object/s3", "internal/shape", "internal/shapelog", "serve"}, outside: []string{"github.com/alecthomas/kong", "github.com/schollz/progressbar/v3",
 		"golang.org/x/sync", "golang.org/x/term", "github.com/jackc/pgx/v5", "github.com/prometheus/client_golang"}},
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shapeline/shapeline/ingest"
+	"github.com/shapeline/shapeline/internal/feed"
 	"github.com/shapeline/shapeline/internal/localpg"
 	"github.com/shapeline/shapeline/serve"
 )
@@ -61,15 +62,15 @@ func (c *devCmd) begin(ctx context.Context, group *errgroup.Group, ln net.Listen
 	}
 	cfg := c.databaseFlags.config(databaseURL, store, log)
 	cfg.Progress = newSnapshots(log).report
-	var srv *serve.Server
-	cfg.Stored = func() { srv.Wake() }
+	cfg.Feed = &feed.Hub{}
 	svc := ingest.New(cfg)
 	serveCfg := c.serveFlags.config(store, svc, log)
+	serveCfg.Feed = cfg.Feed
 	serveCfg.Health = func() (ready, waiting bool, reason string) {
 		st := svc.Status()
 		return st.State == ingest.Active, st.State == ingest.Waiting, st.Reason
 	}
-	srv = serve.New(serveCfg)
+	srv := serve.New(serveCfg)
 	group.Go(func() error { return svc.Run(ctx) })
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error { return serveOn(ctx, ln, srv, srv.Drain) })

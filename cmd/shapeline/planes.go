@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/shapeline/shapeline/ingest"
 	"github.com/shapeline/shapeline/ingest/where"
+	"github.com/shapeline/shapeline/internal/feed"
 	"github.com/shapeline/shapeline/internal/object"
 	"github.com/shapeline/shapeline/serve"
 )
@@ -27,7 +29,9 @@ const (
 
 type ingestCmd struct {
 	DatabaseURL string `help:"A direct connection to the database, with the REPLICATION privilege." required:"" env:"DATABASE_URL"`
-	Listen      string `help:"Address of /v1/health." default:":3001" env:"SHAPELINE_LISTEN"`
+	Listen      string `help:"Address of /v1/health, and of what serve processes ask." default:":3001" env:"SHAPELINE_LISTEN"`
+	Secret      string `help:"What serve processes with an --ingest-url must know; without one they are refused." env:"SHAPELINE_SECRET,ELECTRIC_SECRET"`
+	Insecure    bool   `help:"Let everybody who reaches the address read the log and make shapes." env:"ELECTRIC_INSECURE"`
 	bucketFlags
 	databaseFlags
 	metricsFlags
@@ -40,12 +44,18 @@ func (c *ingestCmd) Run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	cfg := c.config(c.DatabaseURL, store, log)
-	cfg.Progress = newSnapshots(log).report
+	cfg.Progress, cfg.Feed = newSnapshots(log).report, &feed.Hub{}
 	svc := ingest.New(cfg)
 	group, ctx := errgroup.WithContext(ctx)
+	mux := http.NewServeMux()
+	mux.Handle("/", svc)
+	if c.Secret != "" || c.Insecure {
+		h := feed.Handler{Hub: cfg.Feed, Shapes: svc, Secret: c.Secret, Done: ctx.Done()}
+		h.Register(mux)
+	}
 	group.Go(warm)
 	group.Go(func() error { return svc.Run(ctx) })
-	group.Go(func() error { return listen(ctx, c.Listen, svc, log, nil) })
+	group.Go(func() error { return listen(ctx, c.Listen, mux, log, nil) })
 	c.start(ctx, group, store, func() bool { return svc.Status().State == ingest.Active }, log)
 	return group.Wait()
 }
@@ -61,6 +71,9 @@ type serveCmd struct {
 	Listen   string `help:"Address to listen on." default:":3000" env:"SHAPELINE_LISTEN"`
 	Port     int    `hidden:"" env:"ELECTRIC_PORT,PORT"`
 	Insecure bool   `help:"Let everybody read everything." env:"ELECTRIC_INSECURE"`
+
+	IngestURL    string `help:"Where ingest listens: changes come from there in milliseconds, and shapes are asked for there. Without it, all goes through the bucket." env:"SHAPELINE_INGEST_URL"`
+	IngestSecret string `help:"What ingest wants to hear, if it is not --secret." env:"SHAPELINE_INGEST_SECRET"`
 	bucketFlags
 	serveFlags
 	metricsFlags
@@ -78,7 +91,15 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	if err := object.SelfTest(ctx, store); err != nil {
 		return err
 	}
-	srv := serve.New(c.config(store, nil, log))
+	cfg := c.config(store, nil, log)
+	if c.IngestURL != "" {
+		client, err := feed.NewClient(c.IngestURL, cmp.Or(c.IngestSecret, c.Secret))
+		if err != nil {
+			return err
+		}
+		cfg.Feed, cfg.Ingest = client, client
+	}
+	srv := serve.New(cfg)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return srv.Run(ctx) })
 	group.Go(func() error { return listen(ctx, address(c.Listen, c.Port), srv, log, srv.Drain) })

@@ -69,17 +69,20 @@ type entry struct {
 	posting uint32 // number of the posting in the frame
 }
 
-// Add encodes f behind the frames gathered so far. b keeps nothing of f.
-func (b *Builder) Add(f *Frame) {
+// Add encodes f behind the frames gathered so far, and returns its bytes, which are valid until the next call. b keeps
+// nothing of f.
+func (b *Builder) Add(f *Frame) (encoded []byte) {
 	if len(b.buf) == 0 {
 		b.buf = append(b.buf, make([]byte, headerBytes)...)
 	}
+	at := len(b.buf)
 	b.buf = AppendFrame(b.buf, f)
 	for i := range f.Postings {
 		b.index = append(b.index, entry{f.Postings[i].Shape, uint32(b.frames), uint32(i)})
 	}
 	b.visible, b.end = f.Visible, f.End
 	b.frames++
+	return b.buf[at:]
 }
 
 // Len returns the bytes gathered so far; 0 if there is no frame.

@@ -143,6 +143,45 @@ func (f *Follower) round(ctx context.Context) (grew bool, err error) {
 	return f.read(ctx)
 }
 
+// Push tells the follower of segment seq, which is durable, and of a writer of that epoch: it came by another way than
+// the store. If it is the next, apply is called, alone, and says whether it has been applied; else the follower has it
+// already, or misses one before it. The error is apply's, and the follower then starts from the newest checkpoint.
+func (f *Follower) Push(ctx context.Context, seq, epoch uint64, apply func() (bool, error)) error {
+	select {
+	case <-f.turn:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { f.turn <- struct{}{} }()
+	if !f.loaded || seq != f.next || epoch < f.epoch {
+		return nil
+	}
+	done, err := apply()
+	if err != nil {
+		f.loaded = false
+		return fmt.Errorf("apply segment %d: %w", seq, err)
+	}
+	if done {
+		f.next, f.epoch = seq+1, epoch
+	}
+	return nil
+}
+
+// Alone calls use while nothing is read or applied, with the next segment and the highest epoch seen; not if the log
+// has to be loaded anew.
+func (f *Follower) Alone(ctx context.Context, use func(next, epoch uint64)) error {
+	select {
+	case <-f.turn:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { f.turn <- struct{}{} }()
+	if f.loaded {
+		use(f.next, f.epoch)
+	}
+	return nil
+}
+
 // Stalled reports since when, and why, the log cannot be read; a nil error if all goes well.
 func (f *Follower) Stalled() (since time.Time, err error) {
 	f.mu.Lock()

@@ -27,6 +27,12 @@ type Source struct {
 	store object.Reader
 	cache *lru.Cache[place, *segment.Segment]
 	loads singleflight.Group
+	live  live
+}
+
+// holder is what entries of a shape are taken from, in log order.
+type holder interface {
+	Of(id shape.ID, yield func(m *segment.Message, r segment.Ref) bool)
 }
 
 // place names a segment, or a pack of level 1, which has the form of one.
@@ -88,7 +94,7 @@ func weigh(seg *segment.Segment) int64 {
 var ErrCollected = errors.New("what the log refers to has moved")
 
 // get returns what x lies in. Callers that want the same at once share one read; ctx is theirs to have made long.
-func (s *Source) get(ctx context.Context, x *catalog.Extent) (*segment.Segment, error) {
+func (s *Source) get(ctx context.Context, x *catalog.Extent) (holder, error) {
 	at := placeOf(x)
 	if seg, ok := s.cache.Get(at); ok {
 		return seg, nil
@@ -139,12 +145,16 @@ func (s *Source) Entries(ctx context.Context, p *catalog.Plan, after shape.Offse
 }
 
 // several returns the segments of up to segmentsAhead extents.
-func (s *Source) several(ctx context.Context, part []catalog.Extent) (read [segmentsAhead]*segment.Segment, err error) {
+func (s *Source) several(ctx context.Context, part []catalog.Extent) (read [segmentsAhead]holder, err error) {
 	var group errgroup.Group
 	missing := false
 	for i := range part {
-		var ok bool
-		if read[i], ok = s.cache.Get(placeOf(&part[i])); ok {
+		if h := s.live.get(&part[i]); h != nil {
+			read[i] = h
+			continue
+		}
+		if seg, ok := s.cache.Get(placeOf(&part[i])); ok {
+			read[i] = seg
 			continue
 		}
 		missing = true
@@ -162,7 +172,7 @@ func (s *Source) several(ctx context.Context, part []catalog.Extent) (read [segm
 // appendExtent appends the entries of x behind at, up to end. A segment may hold an entry twice, if the stream was
 // read again: the second is not behind the first, and is left out as the catalogue left it out.
 func appendExtent(
-	buf []byte, seg *segment.Segment, id shape.ID, x catalog.Extent, at, end shape.Offset, sse bool,
+	buf []byte, seg holder, id shape.ID, x catalog.Extent, at, end shape.Offset, sse bool,
 ) ([]byte, shape.Offset) {
 	seg.Of(id, func(m *segment.Message, r segment.Ref) bool {
 		if m.Offset.Compare(at) <= 0 || m.Offset.Compare(x.First) < 0 {

@@ -1,8 +1,12 @@
-package ingest
+// Package inbox answers what serve processes that share nothing with ingest but the bucket leave there: requests for
+// shapes, under requests/. It looks for them again and again; while a serve process has the feed, and so asks by HTTP,
+// it looks only when the log has grown, so that an idle system asks the bucket nothing (design, R7).
+package inbox
 
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -19,22 +23,41 @@ const (
 	answerKept      = 3 * time.Second // how long a refusal stays for its askers to read
 )
 
-// requests is the loop that answers what serve processes without a connection to ingest leave in the bucket.
-type requests struct {
-	s *Service
+// Shapes is what makes and ends shapes. Its errors are *shape.Refusal, or the context's.
+type Shapes interface {
+	Open(ctx context.Context, d shape.Definition) (shape.Handle, error)
+	Drop(ctx context.Context, h shape.Handle) error
+}
+
+// Config is what requests are answered with.
+type Config struct {
+	Store    object.Store
+	Shapes   Shapes
+	Interval time.Duration // between looks
+
+	// Active reports whether this process is the one that answers.
+	Active func() bool
+	// Rest reports that those who might ask have another way to, and that nothing else goes on either.
+	Rest func() bool
+
+	Log *slog.Logger
+}
+
+type inbox struct {
+	cfg Config
 
 	mu       sync.Mutex
 	underway map[string]bool      // being answered
 	refused  map[string]time.Time // answered by a refusal, and when
 }
 
-// watchRequests answers requests until ctx ends.
-func (s *Service) watchRequests(ctx context.Context) {
-	q := &requests{s: s, underway: make(map[string]bool), refused: make(map[string]time.Time)}
+// Watch answers requests until ctx ends.
+func Watch(ctx context.Context, cfg Config) {
+	q := &inbox{cfg: cfg, underway: make(map[string]bool), refused: make(map[string]time.Time)}
 	var group errgroup.Group
 	group.SetLimit(requestsAtATime)
 	defer func() { _ = group.Wait() }() // each logs its own trouble
-	ticker := time.NewTicker(s.cfg.RequestsInterval)
+	ticker := time.NewTicker(cfg.Interval)
 	defer ticker.Stop()
 	for {
 		select {
@@ -42,13 +65,13 @@ func (s *Service) watchRequests(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if s.Status().State != Active {
-			continue // whoever is active answers
+		if !cfg.Active() || cfg.Rest() {
+			continue
 		}
-		found, err := s.cfg.Store.List(ctx, catalog.RequestsPrefix, "", 0)
+		found, err := cfg.Store.List(ctx, catalog.RequestsPrefix, "", 0)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.log.Warn("list requests", "err", err)
+				cfg.Log.Warn("list requests", "err", err)
 			}
 			continue
 		}
@@ -65,7 +88,7 @@ func (s *Service) watchRequests(ctx context.Context) {
 }
 
 // start reports whether nobody is busy with the request yet.
-func (q *requests) start(key string) bool {
+func (q *inbox) start(key string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.underway[key] {
@@ -76,7 +99,7 @@ func (q *requests) start(key string) bool {
 }
 
 // stale reports whether a refusal has been lying there for its askers to read for long enough.
-func (q *requests) stale(key string) bool {
+func (q *inbox) stale(key string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	at, ok := q.refused[key]
@@ -86,20 +109,20 @@ func (q *requests) stale(key string) bool {
 	return ok && time.Since(at) > answerKept
 }
 
-func (q *requests) end(key string) {
+func (q *inbox) end(key string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.underway, key)
 }
 
-func (q *requests) forget(key string) {
+func (q *inbox) forget(key string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	delete(q.refused, key)
 }
 
 // prune forgets the refusals that their askers have taken away.
-func (q *requests) prune(found []object.Info) {
+func (q *inbox) prune(found []object.Info) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for key := range q.refused {
@@ -109,18 +132,18 @@ func (q *requests) prune(found []object.Info) {
 	}
 }
 
-func (q *requests) handle(ctx context.Context, key string) {
+func (q *inbox) handle(ctx context.Context, key string) {
 	defer q.end(key)
 	if err := q.answer(ctx, key); err != nil && ctx.Err() == nil {
-		q.s.log.Warn("answer request", "request", key, "err", err)
+		q.cfg.Log.Warn("answer request", "request", key, "err", err)
 	}
 }
 
 // answer grants or refuses a request, or clears away a refusal that nobody has taken.
-func (q *requests) answer(ctx context.Context, key string) error {
-	store := q.s.cfg.Store
+func (q *inbox) answer(ctx context.Context, key string) error {
+	store := q.cfg.Store
 	r, err := catalog.GetRequest(ctx, store, key)
-	if isNotFound(err) {
+	if errors.Is(err, object.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -135,9 +158,9 @@ func (q *requests) answer(ctx context.Context, key string) error {
 	}
 	q.forget(key) // a refusal of an earlier request of this name
 	if r.Drop != nil {
-		err = q.s.Drop(ctx, *r.Drop)
+		err = q.cfg.Shapes.Drop(ctx, *r.Drop)
 	} else {
-		_, err = q.s.Open(ctx, *r.Open)
+		_, err = q.cfg.Shapes.Open(ctx, *r.Open)
 	}
 	if err == nil {
 		return store.Delete(ctx, key)
