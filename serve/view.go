@@ -150,7 +150,11 @@ func (s *Server) reaches(ctx context.Context, v *view) (*catalog.Plan, error) {
 // againTimeout is how long an answer waits for what has to come again.
 const againTimeout = 10 * time.Second
 
-const textOutOfBounds = "out of bounds for this shape"
+const (
+	textOutOfBounds = "out of bounds for this shape"
+	textAgain       = "The log has not reached the offset yet. Please retry."
+	retryAgain      = 1 // seconds
+)
 
 // viewOf returns the view that answers q for h. It waits while the offset is out of bounds.
 func (s *Server) viewOf(ctx context.Context, h shape.Handle, q *params.Request) (*view, error) {
@@ -183,6 +187,9 @@ func (s *Server) awaitOffset(ctx context.Context, h shape.Handle, o shape.Offset
 		select {
 		case <-beat:
 		case <-limit.C:
+			if !s.tail.Certain() {
+				return nil, outOfBounds, unavailable(retryAgain, textAgain)
+			}
 			return nil, outOfBounds, params.Bad("offset", textOutOfBounds)
 		case <-s.draining:
 			return nil, outOfBounds, errDraining

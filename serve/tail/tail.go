@@ -35,6 +35,10 @@ const (
 	freshFor = 3 * time.Second
 )
 
+// certainAfter is how long a feed must last before an offset that the log has not reached is an error of its asker. A
+// writer tells again within that time what the one before it had shown.
+const certainAfter = 30 * time.Second
+
 // ErrNotOpen means that the log has not been read yet, or cannot be.
 var ErrNotOpen = errors.New("the log is not open")
 
@@ -72,6 +76,7 @@ type Tail struct {
 	loaded   chan struct{}                     // closed once the log was read for the first time
 	isLoaded atomic.Bool
 	heard    atomic.Int64 // when the feed last said anything, Unix nanoseconds; 0 while there is none
+	met      atomic.Int64 // since when it does
 
 	early early // guarded by the follower's turn
 }
@@ -174,6 +179,12 @@ func (t *Tail) fresh() bool {
 	at := t.heard.Load()
 	// By the wall clock, which goes on while a machine or a function sleeps.
 	return at != 0 && time.Now().UnixNano()-at < int64(freshFor)
+}
+
+// Certain reports whether what the state does not have is nowhere: what another process, or this one before the feed's
+// writer died, has shown by the feed has come again by now.
+func (t *Tail) Certain() bool {
+	return t.cfg.Feed == nil || t.fresh() && time.Now().UnixNano()-t.met.Load() > int64(certainAfter)
 }
 
 // recovery folds what the follower reads into the state. It is shapelog's Recovery, and has the follower's turn.

@@ -52,10 +52,10 @@ func TestNpmClient(t *testing.T) {
 	})
 	t.Run("ingest and serve", func(t *testing.T) {
 		db, bucket := harness.Postgres(t, nil), harness.Bucket(t)
-		harness.Ingest(t, harness.Options{DatabaseURL: db.URL(), Bucket: bucket, Env: settings()})
+		ingest := harness.Ingest(t, harness.Options{DatabaseURL: db.URL(), Bucket: bucket, Secret: altSecret, Env: settings()})
 		serve := harness.Serve(t, harness.Options{Bucket: bucket, Env: settings()})
 		alt := harness.Serve(t, harness.Options{
-			Bucket: bucket, Secret: altSecret, Env: settings("ELECTRIC_LONG_POLL_TIMEOUT", "1000"),
+			Bucket: bucket, Secret: altSecret, IngestURL: ingest.URL, Env: settings("ELECTRIC_LONG_POLL_TIMEOUT", "1000"),
 		})
 		runSuite(t, dir, db, serve, alt)
 	})

@@ -72,7 +72,7 @@ func newRig(t *testing.T, bucket string) *rig {
 	}
 	r.ingest = r.newIngest(t, nil)
 	r.ingest.WaitActive()
-	r.serve = harness.Serve(t, harness.Options{Bucket: r.bucket, Env: shortPolls})
+	r.serve = harness.Serve(t, harness.Options{Bucket: r.bucket, IngestURL: r.feed(t), Env: shortPolls})
 	for _, s := range oracle.Shapes() {
 		if slices.Contains(followed, s.Name) {
 			r.follow(t, s)
@@ -89,6 +89,22 @@ func newRig(t *testing.T, bucket string) *rig {
 		background(t, func(ctx context.Context) error { return r.write(ctx, lane) })
 	}
 	return r
+}
+
+// feed returns where serve has the feed from: ingest, or nowhere. SHAPELINE_TEST_FEED says which (yes, no), else the seed.
+func (r *rig) feed(t *testing.T) string {
+	with := r.seed%2 == 0
+	switch os.Getenv("SHAPELINE_TEST_FEED") {
+	case "yes":
+		with = true
+	case "no":
+		with = false
+	}
+	t.Logf("serve has the feed: %v", with)
+	if with {
+		return r.ingest.URL
+	}
+	return ""
 }
 
 // shortPolls makes idle shapes say soon how far they are, so that clients notice a dead server soon.

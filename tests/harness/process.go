@@ -31,7 +31,8 @@ const (
 type Options struct {
 	DatabaseURL string
 	Bucket      string            // a URL, as Bucket makes it
-	Secret      string            // for serve; "" means --insecure
+	Secret      string            // for ingest and serve; "" means --insecure
+	IngestURL   string            // for serve: where it has the feed from
 	Port        int               // 0: a free one, kept over restarts
 	Env         map[string]string // besides the environment, in which no setting of the product is left
 	Args        []string          // further flags
@@ -60,7 +61,12 @@ type Process struct {
 func Dev(t testing.TB, opt Options) *Process { return newProcess(t, "dev", opt) }
 
 // Ingest starts `shapeline ingest` and waits until it is active.
-func Ingest(t testing.TB, opt Options) *Process { return newProcess(t, "ingest", opt) }
+func Ingest(t testing.TB, opt Options) *Process {
+	if opt.Secret == "" {
+		opt.Args = append(slices.Clone(opt.Args), "--insecure")
+	}
+	return newProcess(t, "ingest", opt)
+}
 
 // Serve starts `shapeline serve` and waits until it is active.
 func Serve(t testing.TB, opt Options) *Process {
@@ -79,6 +85,7 @@ func newProcess(t testing.TB, name string, opt Options) *Process {
 	p := &Process{Name: name, URL: "http://" + addr, t: t, bin: Binary(t), args: []string{name, "--listen", addr}}
 	for _, f := range [][2]string{
 		{"--database-url", opt.DatabaseURL}, {"--bucket", opt.Bucket}, {"--secret", opt.Secret},
+		{"--ingest-url", opt.IngestURL},
 	} {
 		if f[1] != "" {
 			p.args = append(p.args, f[0], f[1])

@@ -57,8 +57,12 @@ func newWorld(t *testing.T, split bool) *world {
 	w := newDatabase(t)
 	opt := harness.Options{DatabaseURL: w.db.URL(), Bucket: harness.Bucket(t)}
 	if split {
-		harness.Ingest(t, opt)
-		w.base = harness.Serve(t, harness.Options{Bucket: opt.Bucket, Env: shortPolls}).URL
+		ingest := harness.Ingest(t, opt)
+		from := harness.Options{Bucket: opt.Bucket, Env: shortPolls}
+		if os.Getenv("SHAPELINE_TEST_FEED") == "yes" {
+			from.IngestURL = ingest.URL
+		}
+		w.base = harness.Serve(t, from).URL
 	} else {
 		opt.Env = shortPolls
 		w.base = harness.Dev(t, opt).URL
