@@ -51,7 +51,8 @@ type Config struct {
 	Log           *slog.Logger
 	FlushInterval time.Duration // between segments under load; default the store's
 
-	// RequestsInterval is the pause between looks at requests/; default the store's ListInterval.
+	// RequestsInterval is the pause between looks at requests/. By default it is the store's ListInterval, and there are
+	// no looks at all while nothing happens and a serve process has the feed: it asks by HTTP.
 	RequestsInterval time.Duration
 
 	ChunkBytes uint64        // from which size on a chunk of a shape's log is closed
@@ -91,9 +92,6 @@ func New(cfg Config) *Service {
 	}
 	if cfg.FlushInterval == 0 {
 		cfg.FlushInterval = cfg.Store.Caps().FlushInterval
-	}
-	if cfg.RequestsInterval == 0 {
-		cfg.RequestsInterval = max(cfg.Store.Caps().ListInterval, time.Millisecond)
 	}
 	if cfg.Feed == nil {
 		cfg.Feed = &feed.Hub{}
@@ -357,13 +355,18 @@ func (s *Service) Drop(ctx context.Context, h shape.Handle) error {
 // watchRequests answers what is asked through the bucket until ctx ends.
 func (s *Service) watchRequests(ctx context.Context) {
 	var seen uint64
+	always := s.cfg.RequestsInterval != 0
+	interval := s.cfg.RequestsInterval
+	if !always {
+		interval = max(s.cfg.Store.Caps().ListInterval, time.Millisecond)
+	}
 	inbox.Watch(ctx, inbox.Config{
-		Store: s.cfg.Store, Shapes: s, Interval: s.cfg.RequestsInterval, Log: s.log,
+		Store: s.cfg.Store, Shapes: s, Interval: interval, Log: s.log,
 		Active: func() bool { return s.Status().State == Active },
 		Rest: func() bool {
 			before := seen
 			seen = s.logged.Load()
-			return s.cfg.Feed.Subscribers() > 0 && seen == before
+			return !always && s.cfg.Feed.Subscribers() > 0 && seen == before
 		},
 	})
 }

@@ -60,7 +60,7 @@ type databaseFlags struct {
 	DBPoolSize            int           `help:"Connections for everything but replication." default:"20" env:"ELECTRIC_DB_POOL_SIZE"`
 	ManualTablePublishing bool          `help:"Never change the publication or a replica identity; only check them." env:"ELECTRIC_MANUAL_TABLE_PUBLISHING"`
 	FlushInterval         time.Duration `help:"Pause between segments under load; 0 is the bucket's own." default:"0" env:"SHAPELINE_FLUSH_INTERVAL"`
-	RequestsInterval      time.Duration `help:"Pause between looks for what serve processes ask through the bucket; 0 is the bucket's own." default:"0" env:"SHAPELINE_REQUESTS_INTERVAL"`
+	RequestsInterval      time.Duration `help:"Pause between looks for what serve processes ask through the bucket. Default: the bucket's own, and none while nothing happens and some serve has an --ingest-url; set it if others have not." default:"0" env:"SHAPELINE_REQUESTS_INTERVAL"`
 	ChunkBytes            uint64        `help:"From how many bytes on a chunk of a shape's log is closed." default:"10485760" env:"SHAPELINE_CHUNK_BYTES,ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD"`
 	Retention             time.Duration `help:"How long a shape's old rows and log are kept once a new base has superseded them." default:"192h" env:"SHAPELINE_RETENTION"`
 }

@@ -52,7 +52,10 @@ func TestNpmClient(t *testing.T) {
 	})
 	t.Run("ingest and serve", func(t *testing.T) {
 		db, bucket := harness.Postgres(t, nil), harness.Bucket(t)
-		ingest := harness.Ingest(t, harness.Options{DatabaseURL: db.URL(), Bucket: bucket, Secret: altSecret, Env: settings()})
+		// One serve process has the feed, the other the bucket alone, for which ingest has to look all the time.
+		ingest := harness.Ingest(t, harness.Options{
+			DatabaseURL: db.URL(), Bucket: bucket, Secret: altSecret, Env: settings("SHAPELINE_REQUESTS_INTERVAL", "50ms"),
+		})
 		serve := harness.Serve(t, harness.Options{Bucket: bucket, Env: settings()})
 		alt := harness.Serve(t, harness.Options{
 			Bucket: bucket, Secret: altSecret, IngestURL: ingest.URL, Env: settings("ELECTRIC_LONG_POLL_TIMEOUT", "1000"),
