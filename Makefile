@@ -51,9 +51,10 @@ stores: ## the end-to-end tests on MinIO and VersityGW, which it builds
 fuzz: ## every fuzz target for FUZZTIME (60s)
 	@infra/fuzz.sh $(FUZZTIME)
 
-soak: ## the long runs: SEEDS simulations of the log, 60,000 clients of random histories, SCALE rounds of crashes, a million rows
-	@infra/need.sh postgres node
+soak: ## the long runs: SEEDS simulations of the log, 200 of chaos, 60,000 clients of random histories, SCALE rounds of crashes, a million rows
+	@infra/need.sh postgres node minio
 	SHAPELINE_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -timeout 60m -run 'TestSim|TestEachRule' ./internal/shapelog
+	SHAPELINE_CHAOS_SEEDS=200 SHAPELINE_TEST_E2E=1 $(GO) test -count=1 -timeout 60m -parallel 8 ./tests/chaos
 	SHAPELINE_SIM_CLIENTS=60000 $(GO) test -count=1 -timeout 60m -run TestClientsOfHistories ./ingest/compact
 	SHAPELINE_SIM_CLIENTS=60000 $(GO) test -count=1 -timeout 60m -run TestClientsOfHistories ./ingest/compact
 	SHAPELINE_TEST_E2E=1 SHAPELINE_TEST_SCALE=$(SCALE) $(GO) test -count=1 -p 1 -timeout 120m ./tests/...

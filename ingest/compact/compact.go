@@ -246,13 +246,9 @@ func (c *Compactor) read(ctx context.Context, p *packer, seq uint64, n int) erro
 			continue
 		}
 		group.Go(func() error {
-			key := shapelog.SegmentKey(seq + uint64(i))
-			o, err := c.cfg.Store.Get(ctx, key, object.Range{})
-			if err != nil {
+			var err error
+			if read[i], err = shapelog.ReadSegment(ctx, c.cfg.Store, seq+uint64(i)); err != nil {
 				return fmt.Errorf("pack: %w", err)
-			}
-			if read[i], err = segment.Decode(o.Body); err != nil {
-				return fmt.Errorf("pack %s: %w", key, err)
 			}
 			return nil
 		})

@@ -59,10 +59,15 @@ func OpenFollower(ctx context.Context, store object.Reader, r Recovery, opts Fol
 	}
 	f := &Follower{store: store, r: r, opts: opts, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	f.turn <- struct{}{}
-	if err := f.Sync(ctx); err != nil {
-		return nil, err
+	for at := uint64(0); ; at = f.next {
+		err := patiently(ctx, func() error { return f.Sync(ctx) })
+		if err == nil {
+			return f, nil
+		}
+		if f.next == at || ctx.Err() != nil {
+			return nil, err
+		}
 	}
-	return f, nil
 }
 
 // Wake asks for a probe now: something was stored, or somebody began to wait.

@@ -177,6 +177,16 @@ func getSegment(ctx context.Context, store object.Reader, seq uint64) (*segment.
 	return s, nil
 }
 
+// ReadSegment reads a slot for somebody who works through many, and so tries again. The error wraps object.ErrNotFound
+// if it is free.
+func ReadSegment(ctx context.Context, store object.Reader, seq uint64) (s *segment.Segment, err error) {
+	err = patiently(ctx, func() (err error) {
+		s, err = getSegment(ctx, store, seq)
+		return err
+	})
+	return s, err
+}
+
 // getSegments reads n slots from next on, at the same time, and returns those before the first that is free. ended
 // tells that there is one.
 func getSegments(ctx context.Context, store object.Reader, next uint64, n int) (found []*segment.Segment, ended bool, err error) {
@@ -219,6 +229,25 @@ func startWatch() stopwatch { return stopwatch{time.Now()} }
 func (w stopwatch) elapsed() time.Duration {
 	now := time.Now()
 	return max(now.Sub(w.at), now.Round(0).Sub(w.at.Round(0)))
+}
+
+// readTries is how often in a row a read may fail before a takeover is given up: it makes hundreds of them, and what has
+// been read would have to be read again.
+const readTries = 8
+
+// patiently calls read until it succeeds, fails for a reason that another try does not mend, or has had its tries.
+func patiently(ctx context.Context, read func() error) error {
+	var wait backoff
+	for try := 1; ; try++ {
+		err := read()
+		if err == nil || try == readTries || ctx.Err() != nil || errors.Is(err, object.ErrNotFound) || errors.Is(err, ErrNoLog) ||
+			errors.Is(err, ErrFormat) || errors.Is(err, segment.ErrVersion) {
+			return err
+		}
+		if werr := wait.wait(ctx); werr != nil {
+			return errors.Join(err, werr)
+		}
+	}
 }
 
 // backoff is a pause that doubles.

@@ -58,7 +58,7 @@ func (t *takeover) run(ctx context.Context) (again bool, err error) {
 	if err := t.raise(ctx); err != nil {
 		return false, err
 	}
-	if err := t.r.Load(ctx, t.control.Checkpoint); err != nil {
+	if err := patiently(ctx, func() error { return t.r.Load(ctx, t.control.Checkpoint) }); err != nil {
 		if errors.Is(err, object.ErrNotFound) { // an older generation than the newest, swept meanwhile
 			return true, nil
 		}
@@ -67,7 +67,10 @@ func (t *takeover) run(ctx context.Context) (again bool, err error) {
 	t.next, t.epoch = t.control.Checkpoint.Seq+1, t.control.Checkpoint.Epoch
 	for ended := false; !ended; {
 		var found []*segment.Segment
-		if found, ended, err = getSegments(ctx, t.store, t.next, aheadMax); err != nil {
+		if err := patiently(ctx, func() (err error) {
+			found, ended, err = getSegments(ctx, t.store, t.next, aheadMax)
+			return err
+		}); err != nil {
 			return false, err
 		}
 		for _, s := range found {
@@ -92,7 +95,12 @@ func (t *takeover) run(ctx context.Context) (again bool, err error) {
 func (t *takeover) raise(ctx context.Context) error {
 	var wait backoff
 	for {
-		c, etag, err := ReadControl(ctx, t.store)
+		var c Control
+		var etag string
+		err := patiently(ctx, func() (err error) {
+			c, etag, err = ReadControl(ctx, t.store)
+			return err
+		})
 		switch {
 		case errors.Is(err, ErrNoLog):
 			c = Control{Format: Format, Window: Window}

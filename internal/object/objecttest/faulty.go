@@ -25,6 +25,8 @@ var ErrFault = errors.New("injected fault")
 // from 0 to 1, of one request.
 type Faults struct {
 	LostRequest float64 // an error, and no effect
+	Refused     float64 // the same, by an answer of the store: 503 SlowDown, 409 to a condition, 400 to a body that came torn
+	Told        float64 // a conditional put has its effect, and is answered 412, as if another had been first
 	LostReply   float64 // the effect, then an error
 	Ghost       float64 // an error, then the effect, up to GhostDelay later; reads fail without one
 	BrokenRead  float64 // a Get fails half-way through its body
@@ -65,9 +67,14 @@ func NewFaulty(t testing.TB, inner object.Store) *Faulty {
 		}
 	}
 	t.Logf("faults: replay with %s=%d", seedEnv, seed)
-	f := &Faulty{inner: inner, rng: rand.New(rand.NewPCG(seed, 0))}
+	f := NewSeededFaulty(inner, seed)
 	t.Cleanup(f.Wait)
 	return f
+}
+
+// NewSeededFaulty is NewFaulty with a given seed. The caller waits for the effects that are still to come.
+func NewSeededFaulty(inner object.Store, seed uint64) *Faulty {
+	return &Faulty{inner: inner, rng: rand.New(rand.NewPCG(seed, 0))}
 }
 
 // Set makes the store behave as f says from now on.
@@ -92,7 +99,7 @@ func (f *Faulty) Caps() object.Caps { return f.inner.Caps() }
 
 // fate is what happens to one request.
 type fate struct {
-	lostRequest, lostReply, ghost, brokenRead, shortRead, full bool
+	lostRequest, refused, told, lostReply, ghost, brokenRead, shortRead, full bool
 
 	before, after, ghostDelay time.Duration
 }
@@ -105,6 +112,8 @@ func (f *Faulty) draw(count func(*Counts)) fate {
 	upTo := func(d time.Duration) time.Duration { return time.Duration(f.rng.Float64() * float64(d)) }
 	s := fate{
 		lostRequest: hit(f.faults.LostRequest) || f.faults.Down,
+		refused:     hit(f.faults.Refused),
+		told:        hit(f.faults.Told),
 		lostReply:   hit(f.faults.LostReply),
 		ghost:       hit(f.faults.Ghost),
 		brokenRead:  hit(f.faults.BrokenRead),
@@ -155,7 +164,14 @@ func (f *Faulty) Put(ctx context.Context, key string, body []byte, c object.Cond
 		body = append([]byte(nil), body...) // the caller may change it once Put has returned
 		f.haunt(ctx, s, func(ctx context.Context) { _, _ = effect(ctx) })
 	}
-	return run(ctx, s, effect)
+	etag, err := run(ctx, s, effect)
+	switch {
+	case err != nil || !s.told || c == object.Always():
+		return etag, err
+	case c == object.IfAbsent():
+		return "", fmt.Errorf("put %s: %w", key, object.ErrExists)
+	}
+	return "", fmt.Errorf("put %s: %w", key, object.ErrChanged)
 }
 
 // Delete implements object.Store.
@@ -186,6 +202,9 @@ func run[T any](ctx context.Context, s fate, effect func(ctx context.Context) (T
 	}
 	if s.lostRequest || s.ghost {
 		return none, fmt.Errorf("request lost: %w", ErrFault)
+	}
+	if s.refused {
+		return none, fmt.Errorf("503 SlowDown, 409 ConditionalRequestConflict or 400 IncompleteBody: %w", ErrFault)
 	}
 	v, err := effect(ctx)
 	if err := pause(ctx, s.after); err != nil {
