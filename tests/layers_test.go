@@ -45,7 +45,7 @@ var allowed = map[string]struct{ ours, outside []string }{
 
 	"ingest/pgoutput":      {ours: []string{"internal/pg"}},
 	"ingest/where/datum":   {ours: []string{"internal/pg"}},
-	"ingest/where/grammar": {outside: []string{"github.com/wasilibs/go-pgquery", "github.com/pganalyze/pg_query_go/v6"}},
+	"ingest/where/grammar": {outside: []string{"google.golang.org/protobuf", "github.com/wasilibs/go-pgquery", "github.com/pganalyze/pg_query_go/v6"}},
 	"ingest/where": {ours: []string{"internal/pg", "ingest/where/datum", "ingest/where/grammar"},
 		outside: []string{"github.com/pganalyze/pg_query_go/v6"}},
 	"ingest/match":    {ours: []string{"internal/pg", "ingest/where"}},

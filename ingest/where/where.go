@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 
+	pgquery "github.com/pganalyze/pg_query_go/v6"
+
 	"github.com/shapeline/shapeline/ingest/where/grammar"
 	"github.com/shapeline/shapeline/internal/pg"
 )
@@ -68,16 +70,20 @@ func Parse(text string, rel *pg.Relation, params []string) (*Expr, error) {
 	if strings.TrimSpace(text) == "" {
 		return finish(boolConst(True, 0), true), nil
 	}
-	tree, err := grammar.Parse(text)
-	if err != nil {
-		return nil, err
+	var refused error
+	for _, parse := range []func(string) (*pgquery.Node, error){grammar.Like, grammar.Parse} {
+		tree, err := parse(text)
+		if err != nil {
+			return nil, err
+		}
+		b := &binder{rel: rel, params: params, paramTypes: map[int]paramType{}}
+		root, err := b.root(tree)
+		if err == nil {
+			return finish(root, true), nil
+		}
+		refused = err
 	}
-	b := &binder{rel: rel, params: params, paramTypes: map[int]paramType{}}
-	root, err := b.root(tree)
-	if err != nil {
-		return nil, err
-	}
-	return finish(root, true), nil
+	return nil, refused // by the exact tree, so that the location is right
 }
 
 // finish makes the expression of a typed tree, split into access and residual if that is wanted.

@@ -56,6 +56,8 @@ var machine struct {
 	mu     sync.Mutex
 	broken error                    // once set, the machine is not to be trusted any more
 	cached map[string]*pgquery.Node // trees by text; they are only read
+
+	templates map[string]*template // by what scanConstants returns; nil where there is none
 }
 
 // Warm compiles the parser, which takes seconds, and returns when it can be used. Parse does the same when it is
@@ -64,6 +66,38 @@ func Warm() {
 	machine.mu.Lock()
 	defer machine.mu.Unlock()
 	_, _ = guarded(Prefix + "true")
+}
+
+// Like returns the tree of a condition as Parse does, but for its locations, which may be those of a condition that differs
+// in its constants: whoever finds an error in it asks Parse. It is fast where many conditions are alike.
+func Like(text string) (*pgquery.Node, error) {
+	if len(text) > cachedBytesMax || !utf8.ValidString(text) || strings.Contains(text, "\x00") {
+		return Parse(text)
+	}
+	key, constants, ok := scanConstants(text)
+	if !ok {
+		return Parse(text)
+	}
+	machine.mu.Lock()
+	t, known := machine.templates[key]
+	machine.mu.Unlock()
+	if t != nil {
+		if tree := t.with(constants); tree != nil {
+			return tree, nil
+		}
+	}
+	tree, err := Parse(text)
+	if err != nil || known {
+		return tree, err
+	}
+	t = newTemplate(tree, constants)
+	machine.mu.Lock()
+	defer machine.mu.Unlock()
+	if machine.templates == nil || len(machine.templates) >= templatesMax {
+		machine.templates = make(map[string]*template)
+	}
+	machine.templates[key] = t
+	return tree, nil
 }
 
 // Parse returns the tree of a condition, after the checks that concern the statement around it. An error is an
