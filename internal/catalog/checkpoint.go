@@ -220,7 +220,7 @@ func (s *State) Load(ctx context.Context, store object.Reader, generation uint64
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq, s.epoch, s.visible, s.end, s.source = loaded.seq, loaded.epoch, loaded.visible, loaded.end, loaded.source
-	s.shapes, s.pending, s.journal = loaded.shapes, loaded.pending, nil
+	s.shapes, s.pending, s.journal, s.intern = loaded.shapes, loaded.pending, nil, loaded.intern
 	return nil
 }
 
@@ -244,7 +244,7 @@ func (s *State) decode(b []byte, shards, shard int, packs map[Pack]*Pack) error 
 	s.seq, s.epoch, s.visible, s.end, s.source = head.Seq, head.Epoch, head.Visible, head.End, head.Source
 	table := readPacks(r, packs)
 	for range r.Count(9) {
-		if o := readOpened(r, table); o != nil {
+		if o := s.readOpened(r, table); o != nil {
 			s.shapes[o.info.ID] = o
 		}
 	}
@@ -277,15 +277,14 @@ func readOffset(r *segment.Reader) shape.Offset {
 	return shape.At(pg.LSN(tx), r.Uvarint())
 }
 
-func readOpened(r *segment.Reader, packs []*Pack) *opened {
+func (s *State) readOpened(r *segment.Reader, packs []*Pack) *opened {
 	id := shape.ID(r.U64())
-	body := openedBody{Info: &Info{}}
-	if err := json.Unmarshal(r.Bytes(), &body); err != nil || r.Failed() || !body.valid() {
+	info, base, err := s.intern.opened(id, r.Bytes())
+	if err != nil || r.Failed() {
 		r.Fail()
 		return nil
 	}
-	body.ID = id
-	o := &opened{info: body.Info, base: body.Base, last: readOffset(r), unclosed: r.Uvarint(), history: r.Uvarint()}
+	o := &opened{info: info, base: base, last: readOffset(r), unclosed: r.Uvarint(), history: r.Uvarint()}
 	o.extents = make([]Extent, r.Count(6))
 	for i := range o.extents {
 		v := r.Uvarint()

@@ -35,6 +35,7 @@ type State struct {
 	end     pg.LSN
 	source  Source
 	shapes  map[shape.ID]*opened
+	intern  interner
 	pending []pendingPosting // of transactions behind visible, in order
 	journal []undo           // of segments that are not durable yet, in order
 }
@@ -117,17 +118,13 @@ func (s *State) record(r *segment.Record, d *Delta) error {
 		clear(s.shapes)
 		s.source, s.visible, s.end, s.pending = src, 0, 0, nil
 	case kindOpened:
-		body := openedBody{Info: &Info{}}
-		if err := json.Unmarshal(r.Body, &body); err != nil {
-			return err
+		info, base, err := s.intern.opened(r.Shape, r.Body)
+		if err != nil {
+			return fmt.Errorf("opened record of shape %s: %w", r.Shape, err)
 		}
-		if !body.valid() {
-			return fmt.Errorf("opened record of shape %s: %w", r.Shape, segment.ErrCorrupt)
-		}
-		body.ID = r.Shape
-		s.shapes[r.Shape] = &opened{info: body.Info, base: body.Base, last: shape.SnapshotEnd}
+		s.shapes[r.Shape] = &opened{info: info, base: base, last: shape.SnapshotEnd}
 		d.Opened = append(d.Opened, r.Shape)
-		if body.Base != nil {
+		if base != nil {
 			d.Ready = append(d.Ready, r.Shape)
 		}
 	case kindReady:
