@@ -37,6 +37,7 @@ type Writer struct {
 type slot struct {
 	meta    segment.Meta
 	body    []byte
+	began   time.Time
 	done    bool
 	failing time.Time // since when attempts fail; zero if the last did not
 	err     error     // of the last attempt
@@ -86,7 +87,7 @@ func (w *Writer) Append(ctx context.Context, b *segment.Builder) (seq uint64, er
 		return 0, errClosed
 	}
 	body, meta := b.Seal(segment.Meta{Seq: w.next, Epoch: w.epoch, Writer: w.id, Prev: w.sum})
-	s := &slot{meta: meta, body: body}
+	s := &slot{meta: meta, body: body, began: time.Now()}
 	w.underway[w.next] = s
 	w.next++
 	w.sum = meta.Sum
@@ -196,11 +197,18 @@ func (w *Writer) durable(s *slot) {
 	}
 }
 
-// Stalled reports since when, and why, a segment cannot be stored; a nil error if all goes well.
+// errNoAnswer is why a segment is not stored while its first attempt is under way.
+var errNoAnswer = errors.New("the bucket does not answer")
+
+// Stalled reports since when, and why, a segment cannot be stored, or since when one is under way; a nil error if there
+// is none.
 func (w *Writer) Stalled() (since time.Time, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, s := range w.underway {
+		if !s.done && s.failing.IsZero() && (err == nil || s.began.Before(since)) {
+			since, err = s.began, errNoAnswer
+		}
 		if !s.failing.IsZero() && (err == nil || s.failing.Before(since)) {
 			since, err = s.failing, s.err
 		}

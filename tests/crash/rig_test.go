@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -43,6 +44,7 @@ type rig struct {
 	db     *harness.Database
 	reader *pgx.Conn
 	bucket string
+	env    map[string]string // of all processes
 	ingest *harness.Process
 	serve  *harness.Process
 	rand   *rand.Rand
@@ -60,8 +62,14 @@ type rig struct {
 // newRig starts all of it. The bucket is bucket, or for "" a folder of the test's.
 func newRig(t *testing.T, bucket string) *rig {
 	t.Helper()
+	return newRigIn(t, bucket, nil)
+}
+
+// newRigIn is newRig with something in the environment of the processes.
+func newRigIn(t *testing.T, bucket string, env map[string]string) *rig {
+	t.Helper()
 	harness.Require(t)
-	r := &rig{bucket: bucket, seed: seed(t), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
+	r := &rig{bucket: bucket, env: env, seed: seed(t), http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
 	if r.bucket == "" {
 		r.bucket = harness.Bucket(t)
 	}
@@ -72,7 +80,7 @@ func newRig(t *testing.T, bucket string) *rig {
 	}
 	r.ingest = r.newIngest(t, nil)
 	r.ingest.WaitActive()
-	r.serve = harness.Serve(t, harness.Options{Bucket: r.bucket, IngestURL: r.feed(t), Env: shortPolls})
+	r.serve = harness.Serve(t, harness.Options{Bucket: r.bucket, IngestURL: r.feed(t), Env: merged(r.env, shortPolls)})
 	for _, s := range oracle.Shapes() {
 		if slices.Contains(followed, s.Name) {
 			r.follow(t, s)
@@ -114,8 +122,15 @@ var shortPolls = map[string]string{"ELECTRIC_LONG_POLL_TIMEOUT": "2000"}
 func (r *rig) newIngest(t *testing.T, env map[string]string) *harness.Process {
 	t.Helper()
 	return harness.Ingest(t, harness.Options{
-		DatabaseURL: r.db.URL(), Bucket: r.bucket, Env: env, Standby: true,
+		DatabaseURL: r.db.URL(), Bucket: r.bucket, Env: merged(r.env, env), Standby: true,
 	})
+}
+
+func merged(a, b map[string]string) map[string]string {
+	all := make(map[string]string, len(a)+len(b))
+	maps.Copy(all, a)
+	maps.Copy(all, b)
+	return all
 }
 
 func seed(t *testing.T) uint64 {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,6 +175,12 @@ func (s *StoreServer) Kill() {
 		<-exited
 	}
 }
+
+// Pause stops the server as SIGSTOP does: connections are taken, and nothing is answered.
+func (s *StoreServer) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets a paused server go on.
+func (s *StoreServer) Resume() error { return s.cmd.Process.Signal(syscall.SIGCONT) }
 
 // NewBucket makes an empty bucket and returns its name.
 func (s *StoreServer) NewBucket(t testing.TB) string {
