@@ -80,7 +80,7 @@ var allowed = map[string]struct{ ours, outside []string }{
 	"tests/oracle": {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5"}},
 	"tests/crash":  {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5"}},
 	"tests/chaos":  {}, // its tests use the planes' insides: the log, the catalogue, the compactor
-	"tests/bench":  {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/jackc/pgx/v5", "golang.org/x/sync"}},
+	"tests/bench":  {ours: []string{"tests/harness", "internal/localpg"}, outside: []string{"github.com/minio/minio-go/v7", "github.com/jackc/pgx/v5", "golang.org/x/sync"}},
 }
 
 const (

@@ -52,6 +52,9 @@ func goals() []goal {
 		{"G4b", "same, until the first client holds all; TTFB", "COPY t TO STDOUT", "0.35; +30 ms", "0.55", runG4b},
 		{"G6", "commit to client byte, 1,000 tx/s; p50 / p99", "pg_recvlogical",
 			"2.5 / 8 ms; 2.0x", "1.2 / 4 ms; 1.5x", runG6},
+		{"G7a", "same with MinIO and the feed from ingest to serve", "pg_recvlogical", "5 / 15 ms", "3 / 8 ms", runG7a},
+		{"G7b", "same, serve sees only the bucket, 100 tx/s", "pg_recvlogical", "30 / 48 ms", "18 / 35 ms", runG7b},
+		{"G15", "bucket requests per 1M changes at 10k/s; at 100/s; idle", "-", "200; 4,000; 0", "120; 1,000; 0", runG15},
 		{"G10", "match one row at 100, 1k, 10k, 100k shapes", "the 100-shape figure",
 			"<= 2.0x, 250 ns", "1.5x, 120 ns", runG10},
 	}
@@ -122,7 +125,7 @@ func choose(only string) ([]goal, error) {
 	for _, id := range strings.Split(only, ",") {
 		i := slices.IndexFunc(all, func(g goal) bool { return strings.EqualFold(g.id, strings.TrimSpace(id)) })
 		if i < 0 {
-			return nil, fmt.Errorf("ONLY=%s: no such row; there are G4a, G4b, G6 and G10", id)
+			return nil, fmt.Errorf("ONLY=%s: no such row; there are G4a, G4b, G6, G7a, G7b, G10 and G15", id)
 		}
 		chosen = append(chosen, all[i])
 	}

@@ -16,7 +16,9 @@ import (
 )
 
 const (
-	g6Rate       = 1000                   // transactions a second
+	g6Rate       = 1000 // transactions a second
+	g7bRate      = 100  // the same where serve has only the bucket
+	g7bFlush     = "20ms"
 	g6Writers    = 4                      // connections that make them
 	g6Watched    = 50                     // shapes with a live client; the other shapes have none
 	g6Share      = 5                      // every so many transactions go to a watched shape, the rest to any
@@ -89,7 +91,8 @@ type g6 struct {
 	*machine
 	settings
 	*arrivals
-	conns []*pgx.Conn
+	perSecond int // transactions
+	conns     []*pgx.Conn
 
 	p50, p99, peerP50, peerP99, rate, serverCPU, postgresCPU, peerCPU sample
 	samples, missing                                                  int
@@ -98,17 +101,33 @@ type g6 struct {
 // runG6 makes the shapes, then takes turns: the server with its live clients, and pg_recvlogical with the server
 // stopped (SIGSTOP), under the same load.
 func runG6(ctx context.Context, s settings) (measured, error) {
+	return runLatency(ctx, s, layout{}, g6Rate)
+}
+
+// runG7a is the same with MinIO, and ingest and serve apart.
+func runG7a(ctx context.Context, s settings) (measured, error) {
+	return runLatency(ctx, s, layout{minio: true, apart: true, feed: true}, g6Rate)
+}
+
+// runG7b is the same where serve sees only the bucket. Its requests cost nothing, so that segments may be short.
+func runG7b(ctx context.Context, s settings) (measured, error) {
+	m, err := runLatency(ctx, s, layout{minio: true, apart: true, flags: []string{"--flush-interval", g7bFlush}}, g7bRate)
+	m.figure += " (flush interval " + g7bFlush + ")"
+	return m, err
+}
+
+func runLatency(ctx context.Context, s settings, l layout, rate int) (measured, error) {
 	peer, err := recvlogicalPath()
 	if err != nil {
 		return measured{}, err
 	}
-	m, err := newMachine(ctx, referenceTable)
+	m, err := newMachineOf(ctx, l, referenceTable)
 	if err != nil {
 		return measured{}, err
 	}
 	defer m.close()
 	// Twice the load of all turns, and a number for each of the first rows.
-	g := &g6{machine: m, settings: s, arrivals: newArrivals(4 * s.repeats * (s.seconds + 2) * g6Rate)}
+	g := &g6{machine: m, settings: s, perSecond: rate, arrivals: newArrivals(4 * s.repeats * (s.seconds + 2) * rate)}
 	for range g6Writers {
 		conn, err := pgx.Connect(ctx, m.pg.URL())
 		if err != nil {
@@ -236,7 +255,7 @@ func (g *g6) load(ctx context.Context) (last int, since int64, rate float64, err
 		all.Go(func() error {
 			r := rand.New(rand.NewPCG(uint64(first), uint64(w)))
 			for i := 0; ; i++ {
-				due := start.Add(time.Duration(i*g6Writers+w) * time.Second / g6Rate)
+				due := start.Add(time.Duration(i*g6Writers+w) * time.Second / time.Duration(g.perSecond))
 				if due.After(end) {
 					return nil
 				}

@@ -94,11 +94,11 @@ func recvlogicalPath() (string, error) {
 
 // peerTurn runs the load with pg_recvlogical reading the same publication, and the server stopped.
 func (g *g6) peerTurn(ctx context.Context, path string) error {
-	if err := g.server.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := g.signal(syscall.SIGSTOP); err != nil {
 		return fmt.Errorf("stop the server: %w", err)
 	}
 	err := g.peerLoad(ctx, path)
-	if cerr := g.server.Process.Signal(syscall.SIGCONT); cerr != nil {
+	if cerr := g.signal(syscall.SIGCONT); cerr != nil {
 		return fmt.Errorf("let the server go on: %w", cerr)
 	}
 	if err != nil {

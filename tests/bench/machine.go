@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -29,20 +28,36 @@ const (
 	logKept   = 64 << 10              // bytes of the server's log that an error shows at most the end of
 )
 
+// layout says which processes a machine has beside Postgres.
+type layout struct {
+	minio bool // the bucket is a MinIO's, not a folder
+	apart bool // ingest and serve are two processes
+	feed  bool // serve has the feed, if they are
+	flags []string
+}
+
 // machine is a Postgres and a server on it, for one row of the table.
 type machine struct {
-	dir    string
-	pg     *localpg.Server
-	pgPID  int
-	conn   *pgx.Conn
-	server *exec.Cmd
-	log    *tail
-	url    string // of the server, without a path
+	layout
+	ingest  *exec.Cmd // nil if the server does it
+	store   *exec.Cmd // nil if the bucket is a folder
+	metrics []string  // addresses
+	dir     string
+	pg      *localpg.Server
+	pgPID   int
+	conn    *pgx.Conn
+	server  *exec.Cmd
+	log     *tail
+	url     string // of the server, without a path
 }
 
 // newMachine starts Postgres, runs the statements in it, builds the binary and starts `shapeline dev` on both.
-func newMachine(ctx context.Context, statements ...string) (m *machine, err error) {
-	m = &machine{log: &tail{}}
+func newMachine(ctx context.Context, statements ...string) (*machine, error) {
+	return newMachineOf(ctx, layout{}, statements...)
+}
+
+func newMachineOf(ctx context.Context, l layout, statements ...string) (m *machine, err error) {
+	m = &machine{layout: l, log: &tail{}}
 	defer func() {
 		if err != nil {
 			m.close()
@@ -87,26 +102,49 @@ func (m *machine) startServer(ctx context.Context) error {
 			return fmt.Errorf("build the binary (run this from the checkout's root): %w: %s", err, out)
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("find a free port: %w", err)
-	}
-	addr := l.Addr().String()
-	if err := l.Close(); err != nil {
-		return fmt.Errorf("free the port: %w", err)
-	}
-	m.url = "http://" + addr
-	m.server = exec.Command(bin, "dev", "--database-url", m.pg.URL(), "--listen", addr,
-		"--bucket", "file://"+filepath.Join(m.dir, "bucket"))
-	m.server.Env = append(os.Environ(), "ELECTRIC_ENABLE_INTEGRATION_TESTING=true")
-	m.server.Stdout, m.server.Stderr = m.log, m.log
-	m.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us, and we stop it in order
-	if err := m.server.Start(); err != nil {
-		m.server = nil
-		return fmt.Errorf("start the server: %w", err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, startMax)
 	defer cancel()
+	bucket, err := m.bucket(ctx)
+	if err != nil {
+		return err
+	}
+	start := func(command string, more ...string) (*exec.Cmd, string, error) {
+		addr, err := freeAddr()
+		if err != nil {
+			return nil, "", err
+		}
+		metrics, err := freeAddr()
+		if err != nil {
+			return nil, "", err
+		}
+		m.metrics = append(m.metrics, metrics)
+		args := append([]string{command, "--listen", addr, "--bucket", bucket, "--metrics-listen", metrics}, more...)
+		cmd := exec.Command(bin, args...)
+		cmd.Env = append(os.Environ(), "ELECTRIC_ENABLE_INTEGRATION_TESTING=true", "AWS_ACCESS_KEY_ID="+storeUser, "AWS_SECRET_ACCESS_KEY="+storePassword)
+		cmd.Stdout, cmd.Stderr = m.log, m.log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches us, and we stop it in order
+		if err := cmd.Start(); err != nil {
+			return nil, "", fmt.Errorf("start the server: %w", err)
+		}
+		return cmd, "http://" + addr, nil
+	}
+	database := append([]string{"--database-url", m.pg.URL()}, m.flags...)
+	if m.apart {
+		var from string
+		if m.ingest, from, err = start("ingest", append(database, "--insecure")...); err != nil {
+			return err
+		}
+		more := []string{"--insecure"}
+		if m.feed {
+			more = append(more, "--ingest-url", from)
+		}
+		m.server, m.url, err = start("serve", more...)
+	} else {
+		m.server, m.url, err = start("dev", database...)
+	}
+	if err != nil {
+		return err
+	}
 	for {
 		if resp, err := get(ctx, http.MethodGet, m.url+"/v1/health"); err == nil && resp.status == http.StatusOK {
 			return nil
@@ -121,19 +159,9 @@ func (m *machine) startServer(ctx context.Context) error {
 
 // close stops everything and removes the folder.
 func (m *machine) close() {
-	if m.server != nil {
-		ended := make(chan struct{})
-		go func() { // ends with the server, which is waited for below
-			_ = m.server.Wait() // how it ended is of no interest
-			close(ended)
-		}()
-		_ = m.server.Process.Signal(syscall.SIGCONT)
-		_ = m.server.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(stopMax):
-			_ = m.server.Process.Kill()
-			<-ended
+	for _, cmd := range []*exec.Cmd{m.server, m.ingest, m.store} {
+		if cmd != nil {
+			end(cmd)
 		}
 	}
 	if m.conn != nil {
@@ -151,7 +179,20 @@ func (m *machine) close() {
 
 // cpu returns the CPU seconds that the server and Postgres have used so far.
 func (m *machine) cpu() (server, postgres float64) {
-	return cpuOfTree(m.server.Process.Pid), cpuOfTree(m.pgPID)
+	server = cpuOfTree(m.server.Process.Pid)
+	if m.ingest != nil {
+		server += cpuOfTree(m.ingest.Process.Pid)
+	}
+	return server, cpuOfTree(m.pgPID)
+}
+
+// signal reaches the processes that answer clients.
+func (m *machine) signal(sig syscall.Signal) error {
+	err := m.server.Process.Signal(sig)
+	if m.ingest != nil {
+		err = errors.Join(err, m.ingest.Process.Signal(sig))
+	}
+	return err
 }
 
 // peakMiB is the server's greatest resident size so far, in MiB.
