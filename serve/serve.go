@@ -64,10 +64,6 @@ const (
 	retryStart   = 5  // seconds
 	retryDown    = 10 // seconds
 
-	// The pause before the log is opened again.
-	reopenMin = 10 * time.Millisecond
-	reopenMax = time.Second
-
 	textLoading = "Timeout waiting for shape data to be loaded"
 )
 
