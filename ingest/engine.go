@@ -40,6 +40,7 @@ type engine struct {
 
 	builder    segment.Builder
 	frames     bool // builder has something
+	awaited    bool // somebody waits for it to be durable
 	seq        uint64
 	lastFlush  time.Time
 	flushTimer *time.Timer
@@ -232,7 +233,11 @@ func (e *engine) flush(ctx context.Context) error {
 	if !e.frames {
 		return nil
 	}
-	if wait := e.s.cfg.FlushInterval - time.Since(e.lastFlush); wait > 0 && e.builder.Len() < segmentBytesMax {
+	interval := e.s.cfg.FlushInterval
+	if e.awaited { // a long interval is meant for changes, which the feed carries
+		interval = min(interval, e.s.cfg.Store.Caps().FlushInterval)
+	}
+	if wait := interval - time.Since(e.lastFlush); wait > 0 && e.builder.Len() < segmentBytesMax {
 		e.flushTimer.Reset(wait)
 		return nil
 	}
@@ -243,7 +248,7 @@ func (e *engine) flush(ctx context.Context) error {
 	if seq != e.seq {
 		return fmt.Errorf("append to the log: got slot %d, want %d", seq, e.seq)
 	}
-	e.frames, e.lastFlush = false, time.Now()
+	e.frames, e.awaited, e.lastFlush = false, false, time.Now()
 	e.s.logged.Store(e.seq)
 	e.seq++
 	return nil
@@ -290,7 +295,7 @@ func (e *engine) stored(ctx context.Context) error {
 	if err := e.command(ctx, func() {
 		seq = e.seq - 1
 		if e.frames || !e.frame.empty() {
-			seq = e.seq
+			seq, e.awaited = e.seq, true
 		}
 	}); err != nil {
 		return err

@@ -40,6 +40,9 @@ const (
 	activeWait   = 5 * time.Second  // how long an Open waits for a term (protocol reference, 8.1)
 	closeTimeout = 5 * time.Second  // to end a term in order
 
+	// requestsWithFeed is the pause between looks at requests/ while a serve process has the feed and there are changes.
+	requestsWithFeed = 10 * time.Second
+
 	// ChunkBytesDefault is ELECTRIC_SHAPE_CHUNK_BYTES_THRESHOLD's default.
 	ChunkBytesDefault = 10 << 20
 )
@@ -51,8 +54,8 @@ type Config struct {
 	Log           *slog.Logger
 	FlushInterval time.Duration // between segments under load; default the store's
 
-	// RequestsInterval is the pause between looks at requests/. By default it is the store's ListInterval, and there are
-	// no looks at all while nothing happens and a serve process has the feed: it asks by HTTP.
+	// RequestsInterval is the pause between looks at requests/. By default it is the store's ListInterval; while a serve
+	// process has the feed, and so asks by HTTP, it is 10 s, and there are no looks at all while nothing happens.
 	RequestsInterval time.Duration
 
 	ChunkBytes uint64        // from which size on a chunk of a shape's log is closed
@@ -355,6 +358,7 @@ func (s *Service) Drop(ctx context.Context, h shape.Handle) error {
 // watchRequests answers what is asked through the bucket until ctx ends.
 func (s *Service) watchRequests(ctx context.Context) {
 	var seen uint64
+	var looked time.Time
 	always := s.cfg.RequestsInterval != 0
 	interval := s.cfg.RequestsInterval
 	if !always {
@@ -364,9 +368,15 @@ func (s *Service) watchRequests(ctx context.Context) {
 		Store: s.cfg.Store, Shapes: s, Interval: interval, Log: s.log,
 		Active: func() bool { return s.Status().State == Active },
 		Rest: func() bool {
-			before := seen
-			seen = s.logged.Load()
-			return !always && s.cfg.Feed.Subscribers() > 0 && seen == before
+			if always || s.cfg.Feed.Subscribers() == 0 {
+				return false
+			}
+			logged := s.logged.Load()
+			if logged == seen || time.Since(looked) < requestsWithFeed {
+				return true
+			}
+			seen, looked = logged, time.Now()
+			return false
 		},
 	})
 }

@@ -27,7 +27,7 @@ func (l pipelineLog) Append(ctx context.Context, r segment.Record) error {
 // compactor returns the one that packs e's log.
 func (e *engine) compactor() *compact.Compactor {
 	return compact.New(compact.Config{
-		Store: e.s.cfg.Store, State: e.state, Log: pipelineLog{e}, Sweeper: e.writer, Epoch: e.writer.Epoch(), Logger: e.s.log,
+		Store: e.s.cfg.Store, State: e.state, Log: pipelineLog{e}, Writer: e.writer, Epoch: e.writer.Epoch(), Logger: e.s.log,
 		PageBytes: int(e.chunkBytes), Retention: e.s.cfg.Retention,
 	})
 }

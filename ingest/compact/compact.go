@@ -64,19 +64,20 @@ type Log interface {
 	Append(ctx context.Context, r segment.Record) error
 }
 
-// Sweeper deletes what lies below the log's floor: the log's writer.
-type Sweeper interface {
+// Segments is the log's writer: it reads what is durable, and deletes what lies below the log's floor.
+type Segments interface {
+	Read(ctx context.Context, seq uint64) (*segment.Segment, error)
 	Sweep(ctx context.Context) (deleted int, err error)
 }
 
 // Config is what a Compactor works on.
 type Config struct {
-	Store   object.Store
-	State   *catalog.State // of everything in the pipeline, which others apply to
-	Log     Log
-	Sweeper Sweeper
-	Epoch   uint64 // of the writer
-	Logger  *slog.Logger
+	Store  object.Store
+	State  *catalog.State // of everything in the pipeline, which others apply to
+	Log    Log
+	Writer Segments
+	Epoch  uint64 // of the writer
+	Logger *slog.Logger
 
 	PageBytes int           // of the pages of new bases, at most
 	Retention time.Duration // of what a new base supersedes; default rebase.RetentionDefault
@@ -168,7 +169,7 @@ func (c *Compactor) Work(ctx context.Context, settled bool) error {
 		return nil
 	}
 	c.swept = time.Now()
-	n, err := c.cfg.Sweeper.Sweep(ctx)
+	n, err := c.cfg.Writer.Sweep(ctx)
 	if n > 0 {
 		c.cfg.Logger.Debug("dead segments deleted", "segments", n)
 	}
@@ -247,7 +248,7 @@ func (c *Compactor) read(ctx context.Context, p *packer, seq uint64, n int) erro
 		}
 		group.Go(func() error {
 			var err error
-			if read[i], err = shapelog.ReadSegment(ctx, c.cfg.Store, seq+uint64(i)); err != nil {
+			if read[i], err = c.cfg.Writer.Read(ctx, seq+uint64(i)); err != nil {
 				return fmt.Errorf("pack: %w", err)
 			}
 			return nil

@@ -117,7 +117,7 @@ func (r *rig) Append(_ context.Context, rec segment.Record) error {
 
 func (r *rig) compactor() *compact.Compactor {
 	return compact.New(compact.Config{
-		Store: r.store, State: r.state, Log: r, Sweeper: r.w, Epoch: r.w.Epoch(), Logger: slog.New(slog.DiscardHandler),
+		Store: r.store, State: r.state, Log: r, Writer: r.w, Epoch: r.w.Epoch(), Logger: slog.New(slog.DiscardHandler),
 	})
 }
 

@@ -71,7 +71,7 @@ func newHistory(t *testing.T, seed uint64) *history {
 
 func (h *history) compactor() {
 	h.c = compact.New(compact.Config{
-		Store: h.store, State: h.state, Log: h.rig, Sweeper: h.w, Epoch: h.w.Epoch(), Logger: slog.New(slog.DiscardHandler),
+		Store: h.store, State: h.state, Log: h.rig, Writer: h.w, Epoch: h.w.Epoch(), Logger: slog.New(slog.DiscardHandler),
 		PageBytes: 500 + h.rnd.IntN(2000), History: 2000, Retention: time.Hour,
 	})
 }

@@ -1,6 +1,6 @@
 // Package inbox answers what serve processes that share nothing with ingest but the bucket leave there: requests for
 // shapes, under requests/. It looks for them again and again; while a serve process has the feed, and so asks by HTTP,
-// it looks only when the log has grown, so that an idle system asks the bucket nothing (design, R7).
+// it looks seldom, and only when the log has grown, so that an idle system asks the bucket nothing (design, R7).
 package inbox
 
 import (

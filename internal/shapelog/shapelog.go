@@ -177,9 +177,9 @@ func getSegment(ctx context.Context, store object.Reader, seq uint64) (*segment.
 	return s, nil
 }
 
-// ReadSegment reads a slot for somebody who works through many, and so tries again. The error wraps object.ErrNotFound
+// readSegment reads a slot for somebody who works through many, and so tries again. The error wraps object.ErrNotFound
 // if it is free.
-func ReadSegment(ctx context.Context, store object.Reader, seq uint64) (s *segment.Segment, err error) {
+func readSegment(ctx context.Context, store object.Reader, seq uint64) (s *segment.Segment, err error) {
 	err = patiently(ctx, func() (err error) {
 		s, err = getSegment(ctx, store, seq)
 		return err

@@ -22,6 +22,7 @@ type Writer struct {
 	ctx     context.Context // of the puts; ends with Close or the first error
 	stop    context.CancelCauseFunc
 	ordered sync.Mutex // held while OnDurable is called; before mu
+	recent  recent
 
 	mu        sync.Mutex
 	valid     stopwatch // since before the last look that found control to name this writer
@@ -178,8 +179,9 @@ func (w *Writer) durable(s *slot) {
 	defer w.ordered.Unlock()
 	var ready []segment.Meta
 	w.mu.Lock()
-	s.done, s.failing, s.body = true, time.Time{}, nil
+	s.done, s.failing = true, time.Time{}
 	for first := w.underway[w.undurable]; first != nil && first.done; first = w.underway[w.undurable] {
+		w.recent.keep(first.meta.Seq, first.body)
 		ready = append(ready, first.meta)
 		delete(w.underway, w.undurable)
 		w.undurable++

@@ -140,7 +140,7 @@ func (w *writer) work(ctx context.Context, visible uint64) error {
 		}
 	}
 	c := compact.New(compact.Config{
-		Store: w.store, State: w.state.State, Log: w, Sweeper: w.log, Epoch: w.log.Epoch(), Logger: slog.New(slog.DiscardHandler),
+		Store: w.store, State: w.state.State, Log: w, Writer: w.log, Epoch: w.log.Epoch(), Logger: slog.New(slog.DiscardHandler),
 	})
 	generation := w.log.Epoch() << 32
 	for lsn := visible + 10; ; lsn += 10 {
