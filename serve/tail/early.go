@@ -88,6 +88,7 @@ func (t *Tail) subscription(ctx context.Context, f *shapelog.Follower) error {
 			}
 			looked = time.Now()
 			if met {
+				t.met.Store(looked.UnixNano())
 				t.heard.Store(looked.UnixNano())
 			}
 		}

@@ -187,6 +187,12 @@ func TestEarly(t *testing.T) {
 		if err := f.Fresh(t.Context()); err != nil || p.store.gets.Load() != gets {
 			t.Errorf("%d reads of the bucket, %v", p.store.gets.Load()-gets, err)
 		}
+		if f.Certain() {
+			t.Error("a feed that has just begun is believed to have told all that the one before it did")
+		}
+		if time.Sleep(time.Minute); !f.Certain() {
+			t.Error("a feed that has lasted is not believed")
+		}
 	})
 }
 
