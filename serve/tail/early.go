@@ -41,7 +41,7 @@ var errLeft = errors.New("the feed does not meet the bucket")
 
 // listen subscribes to the feed again and again until ctx ends.
 func (t *Tail) listen(ctx context.Context, f *shapelog.Follower) {
-	pause := resubscribeMin
+	pause, said := resubscribeMin, "" // what the log has been told last
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := t.subscription(ctx, f)
@@ -53,9 +53,12 @@ func (t *Tail) listen(ctx context.Context, f *shapelog.Follower) {
 			return
 		}
 		if time.Since(began) > resubscribeMax {
-			pause = resubscribeMin
+			pause, said = resubscribeMin, ""
 		}
-		t.cfg.Log.Debug("no feed; following the bucket", "again in", pause, "err", err)
+		if why := fmt.Sprint(err); why != said { // not with each try
+			t.cfg.Log.Warn("no feed from ingest; following the bucket meanwhile", "err", err)
+			said = why
+		}
 		if !sleep(ctx, pause) {
 			return
 		}
