@@ -55,6 +55,7 @@ func goals() []goal {
 		{"G7a", "same with MinIO and the feed from ingest to serve", "pg_recvlogical", "5 / 15 ms", "3 / 8 ms", runG7a},
 		{"G7b", "same, serve sees only the bucket, 100 tx/s", "pg_recvlogical", "30 / 48 ms", "18 / 35 ms", runG7b},
 		{"G15", "bucket requests per 1M changes at 10k/s; at 100/s; idle", "-", "200; 4,000; 0", "120; 1,000; 0", runG15},
+		{"G19", "kill -9 of ingest until live again", "-", "3 s at 100,000 shapes", "1 s", runG19},
 		{"G10", "match one row at 100, 1k, 10k, 100k shapes", "the 100-shape figure",
 			"<= 2.0x, 250 ns", "1.5x, 120 ns", runG10},
 	}
@@ -125,7 +126,7 @@ func choose(only string) ([]goal, error) {
 	for _, id := range strings.Split(only, ",") {
 		i := slices.IndexFunc(all, func(g goal) bool { return strings.EqualFold(g.id, strings.TrimSpace(id)) })
 		if i < 0 {
-			return nil, fmt.Errorf("ONLY=%s: no such row; there are G4a, G4b, G6, G7a, G7b, G10 and G15", id)
+			return nil, fmt.Errorf("ONLY=%s: no such row; there are G4a, G4b, G6, G7a, G7b, G10, G15 and G19", id)
 		}
 		chosen = append(chosen, all[i])
 	}

@@ -61,7 +61,7 @@ func TestChoose(t *testing.T) {
 	for _, c := range []struct {
 		only string
 		want int
-	}{{"", 7}, {"G6", 1}, {"g4a, g10", 2}, {"G99", 0}} {
+	}{{"", 8}, {"G6", 1}, {"g4a, g10", 2}, {"G99", 0}} {
 		if got, _ := choose(c.only); len(got) != c.want {
 			t.Errorf("ONLY=%q chooses %d rows, want %d", c.only, len(got), c.want)
 		}
