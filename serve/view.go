@@ -154,6 +154,10 @@ const (
 	textOutOfBounds = "out of bounds for this shape"
 	textAgain       = "The log has not reached the offset yet. Please retry."
 	retryAgain      = 1 // seconds
+
+	// shownAhead is how much WAL, in bytes, can lie between what a feed has shown and what the bucket has: what ingest
+	// reads on without storing is bounded, but most of it may be of tables without shapes.
+	shownAhead = 64 << 30
 )
 
 // viewOf returns the view that answers q for h. It waits while the offset is out of bounds.
@@ -187,7 +191,8 @@ func (s *Server) awaitOffset(ctx context.Context, h shape.Handle, o shape.Offset
 		select {
 		case <-beat:
 		case <-limit.C:
-			if !s.tail.Certain() {
+			p, _ := s.state.Plan(h, shape.SnapshotEnd)
+			if o.Tx < uint64(p.Visible)+shownAhead && !s.tail.Certain() {
 				return nil, outOfBounds, unavailable(retryAgain, textAgain)
 			}
 			return nil, outOfBounds, params.Bad("offset", textOutOfBounds)
